@@ -1,0 +1,5 @@
+"""``python -m cultev``."""
+
+from cultev.cli import main
+
+main()

@@ -1,0 +1,150 @@
+"""Every error that a user can meet, each with the sentence, the next step and the exit code.
+
+::
+
+    CultevError                    1
+    ├── UsageError                 2   wrong words on the command line
+    ├── MissingExtra               1   an optional engine is not installed
+    ├── ModelError                 1
+    │   ├── ModelNotFound              no such file or folder
+    │   ├── NotAModel                  neither GGUF nor an ONNX folder
+    │   ├── ModelDamaged               cut short or corrupt
+    │   └── ModelUnsupported           an architecture or graph that the engine can't run
+    ├── SuiteError                 1
+    │   ├── SuiteNotFound              no such suite, built in or as a file
+    │   ├── NotASuite                  not SQLite, or SQLite of something else
+    │   ├── SuiteTooNew                written by a newer cultev
+    │   ├── SuiteDamaged               fails SQLite's check or its own content hash
+    │   └── SuiteSourceError           suite.toml or items.jsonl says something impossible
+    ├── ResultsError               1
+    │   ├── NotResults                 not SQLite, or SQLite of something else
+    │   ├── ResultsTooNew              written by a newer cultev
+    │   ├── ResultsDamaged             fails SQLite's check
+    │   ├── ResultsBusy                another run is writing, or SQLite's lock is held
+    │   ├── ResultsReadOnly            can't be written
+    │   └── ResultsFull                no room on the disk
+    ├── EngineError                1   the engine refused or failed while answering
+    └── Interrupted              130   Ctrl-C; what was answered is kept
+
+Nothing here prints: ``cultev.cli`` shows an error and exits with its code. A traceback is a bug in cultev.
+"""
+
+from __future__ import annotations
+
+
+class CultevError(Exception):
+    """A failure that a user can cause or mend.
+
+    Args:
+        message: one clear sentence about what is wrong.
+        next_step: one sentence or command that helps; shown on a line of its own.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, next_step: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.next_step}" if self.next_step else self.message
+
+
+class UsageError(CultevError):
+    """Wrong words on the command line."""
+
+    exit_code = 2
+
+
+class MissingExtra(CultevError):
+    """An optional engine is not installed. The next step names the pip command."""
+
+    def __init__(self, extra: str, needed_for: str) -> None:
+        super().__init__(
+            f"{needed_for} needs the '{extra}' extra, which is not installed here.",
+            f'Install it: pip install "cultev[{extra}]"',
+        )
+        self.extra = extra
+
+
+class ModelError(CultevError):
+    """Something is wrong with a model file or folder."""
+
+
+class ModelNotFound(ModelError):
+    """There is no such file or folder."""
+
+
+class NotAModel(ModelError):
+    """Neither a GGUF file nor an ONNX folder."""
+
+
+class ModelDamaged(ModelError):
+    """Cut short or corrupt."""
+
+
+class ModelUnsupported(ModelError):
+    """A sound file of a kind that the engine can't run."""
+
+
+class SuiteError(CultevError):
+    """Something is wrong with a suite."""
+
+
+class SuiteNotFound(SuiteError):
+    """No built-in suite and no file of that name."""
+
+
+class NotASuite(SuiteError):
+    """Not an SQLite file, or one that holds something else."""
+
+
+class SuiteTooNew(SuiteError):
+    """Written by a newer cultev."""
+
+
+class SuiteDamaged(SuiteError):
+    """Fails SQLite's own check, or its content hash."""
+
+
+class SuiteSourceError(SuiteError):
+    """A suite's source says something impossible."""
+
+
+class ResultsError(CultevError):
+    """Something is wrong with the results file."""
+
+
+class NotResults(ResultsError):
+    """Not an SQLite file, or one that holds something else."""
+
+
+class ResultsTooNew(ResultsError):
+    """Written by a newer cultev."""
+
+
+class ResultsDamaged(ResultsError):
+    """Fails SQLite's own check."""
+
+
+class ResultsBusy(ResultsError):
+    """Another run is writing into it, or another program holds its lock."""
+
+
+class ResultsReadOnly(ResultsError):
+    """It can't be written."""
+
+
+class ResultsFull(ResultsError):
+    """The disk has no room left."""
+
+
+class EngineError(CultevError):
+    """The engine refused or failed while answering."""
+
+
+class Interrupted(CultevError):
+    """Ctrl-C. What was answered is kept."""
+
+    exit_code = 130
