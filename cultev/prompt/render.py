@@ -1,0 +1,128 @@
+"""Item x language x variant -> messages and the options whose probability is asked.
+
+The instruction stands first and the question last: all questions of a language then share the instruction's
+tokens, and the engines compute them once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from cultev.errors import UsageError
+from cultev.prompt.languages import Language, language
+from cultev.suite.item import Item
+
+PROMPT_VERSION = "1"
+"""Raised whenever the same item would be put in other words: part of every protocol's hash."""
+
+MODES = ("text", "letters")
+"""How an answer is taken: by the log-likelihood of the options' texts, or of their letters."""
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One way of asking the same item.
+
+    ``context``: what else is told ('none', 'country', or a context of the item's own).
+    ``order``: how far the options are rotated from the order in the suite.
+    """
+
+    context: str = "none"
+    order: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question as it will be put: what the model is told, and the answers to compare."""
+
+    messages: tuple[Mapping[str, str], ...]
+    options: tuple[str, ...]
+    """Option ids in the order shown."""
+    continuations: tuple[str, ...]
+    """The text whose probability is asked for each option, in the same order."""
+    lead: str
+    """What to write before the answer when the model has no chat template."""
+
+
+def contexts_of(item: Item, code: str, country: str) -> tuple[str, ...]:
+    """The contexts an item can be asked in, in one language: 'none' first."""
+    own = item.texts[code].contexts
+    names = ["none"]
+    if item.label_set == "acceptability" and country:
+        names.append("country")
+    names.extend(name for name in own if name not in names)
+    return tuple(names)
+
+
+def ask(item: Item, code: str, mode: str, variant: Variant, country: str = "") -> Question:
+    """Put an item into words.
+
+    Args:
+        item: what is asked.
+        code: language; the item must have it.
+        mode: one of MODES.
+        variant: context and option order.
+        country: the place's name in that language, for the context 'country'.
+    """
+    words = language(code)
+    text = item.texts[code]
+    options = rotate(item.option_ids, variant.order)
+    shown = [option_text(item, option, words) for option in options]
+    parts = [_context(words, variant.context, text.contexts, country), text.question]
+    body = "\n".join(p for p in parts if p)
+    content, continuations = _lay_out(words, mode, body, shown)
+    return Question(({"role": "user", "content": content},), options, continuations, words.answer_lead)
+
+
+def content_free(item: Item, code: str, mode: str, order: int = 0) -> Question:
+    """The same options after a question without content, for the prior that PMI takes off.
+
+    In text mode no options are listed, so that items with the same options share the prompt; in letters mode
+    the letters are listed with empty content, since a letter means nothing without its list.
+    Source: Holtzman et al. 2021, Surface Form Competition (domain-conditional PMI).
+    """
+    words = language(code)
+    options = rotate(item.option_ids, order)
+    shown = [option_text(item, option, words) for option in options]
+    if mode == "letters":
+        content, continuations = _lay_out(words, mode, words.content_free, [words.content_free] * len(shown))
+    else:
+        content, _ = _lay_out(words, mode, words.content_free, [])
+        continuations = tuple(shown)
+    return Question(({"role": "user", "content": content},), options, continuations, words.answer_lead)
+
+
+def option_text(item: Item, option: str, words: Language) -> str:
+    """How an option reads in a language."""
+    if item.label_set:
+        return words.labels[item.label_set][option]
+    return item.texts[words.code].options[int(option)]
+
+
+def rotate(options: Sequence[str], by: int) -> tuple[str, ...]:
+    """The options in cyclic order, beginning with number ``by``."""
+    by %= len(options)
+    return (*options[by:], *options[:by])
+
+
+def _lay_out(words: Language, mode: str, body: str, shown: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    if mode == "letters":
+        if len(shown) > len(LETTERS):
+            raise UsageError(f"A question with {len(shown)} options can't be asked by letter.", "Use --mode text.")
+        marks = [f"{letter}. " for letter in LETTERS[: len(shown)]]
+        continuations: tuple[str, ...] = tuple(LETTERS[: len(shown)])
+    else:
+        marks = ["- "] * len(shown)
+        continuations = tuple(shown)
+    lines = [mark + option for mark, option in zip(marks, shown, strict=True)]
+    return "\n".join([f"{words.instruction[mode]}\n\n{body}", *lines]), continuations
+
+
+def _context(words: Language, name: str, own: Mapping[str, str], country: str) -> str:
+    if name == "none":
+        return ""
+    told = country if name == "country" else own[name]
+    return words.context[name].format(**{name: told}) if name in words.context else told
