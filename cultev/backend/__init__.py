@@ -1,0 +1,1 @@
+"""Who answers: the Backend protocol, the prefix planner, and the engines."""

@@ -1,0 +1,1 @@
+"""Plan, ask, keep: one row an answer, nothing asked twice, nothing lost."""

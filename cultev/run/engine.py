@@ -1,0 +1,110 @@
+"""Ask a suite's questions and keep the answers, as far as they are not kept already."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+
+from cultev.backend.prefix import WINDOW
+from cultev.backend.types import Backend, ScoreRequest
+from cultev.errors import EngineError, Interrupted
+from cultev.run.journal import Journal, RunId
+from cultev.run.plan import Ask, asks
+from cultev.run.protocol import Protocol
+from cultev.suite.store import Suite
+
+
+def run_suites(
+    backend: Backend,
+    suites: Sequence[Suite],
+    protocol: Protocol,
+    journal: Journal,
+    *,
+    n_planned: int,
+    advance: Callable[[int, int], None] = lambda answers, computed: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> RunId:
+    """Ask everything that has no answer yet, suite by suite, window by window.
+
+    Windows and packs depend on the suites and the protocol only, so that a run that was interrupted, however
+    and wherever, ends with the same file as one that was not.
+
+    Args:
+        advance: told (answers now complete, responses just computed) after each batch is safely stored.
+        stop: asked between batches; True ends the run with what is stored.
+
+    Raises:
+        Interrupted: ``stop`` said so, or Ctrl-C.
+        ResultsError: the file can't be written; what was stored before is kept.
+    """
+    run = RunId.of(backend.info.sha256, suites, protocol)
+    journal.begin(run, backend.info, suites, protocol, n_planned)
+    try:
+        for suite in suites:
+            for window in _windows(asks(suite, protocol, backend)):
+                _run_window(run, backend, suite, protocol, journal, window, advance, stop)
+    except (Interrupted, KeyboardInterrupt):
+        journal.finish(run, "interrupted")
+        raise Interrupted(
+            "Stopped. Every answer so far is kept.", "The same command goes on from there."
+        ) from None
+    journal.finish(run, "done")
+    return run
+
+
+def _windows(stream: Iterator[Ask]) -> Iterator[list[Ask]]:
+    while window := list(islice(stream, WINDOW // 2)):  # half: with PMI an ask is two requests
+        yield window
+
+
+def _run_window(
+    run: RunId,
+    backend: Backend,
+    suite: Suite,
+    protocol: Protocol,
+    journal: Journal,
+    window: list[Ask],
+    advance: Callable[[int, int], None],
+    stop: Callable[[], bool],
+) -> None:
+    requests: dict[str, ScoreRequest] = {}
+    for ask in window:
+        for request in (ask.request, ask.prior):
+            if request is not None:
+                requests.setdefault(request.key, request)
+    open_asks = journal.unanswered(run, suite, window)
+    advance(len(window) - len(open_asks), 0)
+    have = {key for key in requests if journal.has_response(key)}
+    ready = [a for a in open_asks if have.issuperset(a.keys)]
+    if ready:
+        journal.add(run, suite, protocol, backend.info, [], {}, ready)
+        advance(len(ready), 0)
+    waiting: dict[str, list[Ask]] = {}
+    missing: dict[int, set[str]] = {}
+    for ask in open_asks:
+        lacks = {key for key in ask.keys if key not in have}
+        if lacks:
+            missing[id(ask)] = lacks
+            for key in lacks:
+                waiting.setdefault(key, []).append(ask)
+    if stop():
+        raise Interrupted("")
+    began = time.perf_counter()
+    for batch in backend.score(requests.values(), skip=have):
+        complete = []
+        for result in batch:
+            for ask in waiting.pop(result.key, ()):
+                missing[id(ask)].discard(result.key)
+                if not missing[id(ask)]:
+                    complete.append(ask)
+        seconds, began = time.perf_counter() - began, time.perf_counter()
+        tokens = {result.key: len(requests[result.key].prompt) for result in batch}
+        journal.add(run, suite, protocol, backend.info, batch, tokens, complete, seconds)
+        advance(len(complete), len(batch))
+        if stop():
+            raise Interrupted("")
+    if waiting:
+        raise EngineError(
+            f"The engine left {len(waiting)} questions without an answer.", "Run `cultev doctor` on this model."
+        )

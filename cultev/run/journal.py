@@ -1,0 +1,218 @@
+"""The results file as a run writes it: responses and answers, a transaction per batch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from cultev import __version__
+from cultev.backend.types import ContinuationScore, ModelInfo, ScoreResult
+from cultev.run.plan import Ask
+from cultev.run.protocol import Protocol
+from cultev.run.store import WriterLock, explained, open_results
+from cultev.score.choice import TOO_LONG, Choice, choose
+from cultev.suite.item import Item
+from cultev.suite.store import Suite
+
+_Answer = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunId:
+    """A run: one model, certain suites, one protocol. The same three are the same run, now and later."""
+
+    id: str
+
+    @classmethod
+    def of(cls, model_sha256: str, suites: Sequence[Suite], protocol: Protocol) -> RunId:
+        """The first twelve hexadecimal digits of a hash over all three."""
+        parts = [model_sha256, *sorted(s.content_hash for s in suites), protocol.sha256]
+        return cls(hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12])
+
+
+class Journal:
+    """One writer's hold on a results file. Use as a context manager.
+
+    Raises:
+        ResultsError: one of its kinds, from any method.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = WriterLock(path)
+        try:
+            self._connection = open_results(path, write=True)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file and let others write."""
+        try:
+            with explained(self.path):
+                self._connection.close()
+        finally:
+            self._lock.release()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with explained(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def status(self, run: RunId) -> str | None:
+        """'running', 'interrupted' or 'done'; None when there was no such run."""
+        with explained(self.path):
+            row = self._connection.execute("SELECT status FROM runs WHERE id = ?", [run.id]).fetchone()
+        return str(row[0]) if row else None
+
+    def begin(
+        self, run: RunId, info: ModelInfo, suites: Sequence[Suite], protocol: Protocol, n_planned: int
+    ) -> None:
+        """Write down what is about to be asked, of whom."""
+        engine = " ".join([info.format, *(f"{k}={v}" for k, v in sorted(info.extra.items()))])
+        with self._transaction() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO models VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                [
+                    info.sha256, info.name, info.path, info.format, info.architecture, info.quantization,
+                    info.n_params, info.n_ctx, info.n_vocab, info.file_bytes, info.template_sha256,
+                    int(info.reference),
+                ],
+            )  # fmt: skip
+            db.executemany(
+                "INSERT OR IGNORE INTO suites VALUES (?,?,?,?,?,?)",
+                [(s.content_hash, s.name, s.version, s.title, s.license, s.value_frame) for s in suites],
+            )
+            db.execute(
+                "INSERT INTO runs (id, model, protocol, protocol_sha256, mode, norm, n_planned, status,"
+                " started_at, updated_at, engine, cultev) VALUES (?,?,?,?,?,?,?,'running',?,?,?,?)"
+                " ON CONFLICT (id) DO UPDATE SET status = 'running', updated_at = excluded.updated_at",
+                [
+                    run.id, info.sha256, protocol.canonical(), protocol.sha256, protocol.mode, protocol.norm,
+                    n_planned, _now(), _now(), engine, __version__,
+                ],
+            )  # fmt: skip
+            db.executemany(
+                "INSERT OR IGNORE INTO run_suites VALUES (?,?)", [(run.id, s.content_hash) for s in suites]
+            )
+
+    def has_response(self, key: str) -> bool:
+        """Whether this very question was answered by this very model before."""
+        with explained(self.path):
+            return self._connection.execute("SELECT 1 FROM responses WHERE key = ?", [key]).fetchone() is not None
+
+    def unanswered(self, run: RunId, suite: Suite, window: Sequence[Ask]) -> list[Ask]:
+        """Those of a window that have no answer in this run yet."""
+        query = (
+            "SELECT 1 FROM answers WHERE run = ? AND suite = ? AND item = ? AND language = ? AND context = ?"
+            " AND option_order = ?"
+        )
+        with explained(self.path):
+            return [
+                a
+                for a in window
+                if self._connection.execute(
+                    query,
+                    [run.id, suite.content_hash, a.item.id, a.language, a.variant.context, a.variant.order],
+                ).fetchone()
+                is None
+            ]
+
+    def add(
+        self,
+        run: RunId,
+        suite: Suite,
+        protocol: Protocol,
+        info: ModelInfo,
+        results: Iterable[ScoreResult],
+        prompt_tokens: dict[str, int],
+        answered: Sequence[Ask],
+        seconds: float = 0.0,
+    ) -> None:
+        """Keep a batch: what was computed, and the answers that are complete with it. All or nothing."""
+        now = _now()
+        with self._transaction() as db:
+            for result in results:
+                db.execute(
+                    "INSERT OR IGNORE INTO responses VALUES (?,?,?,?,?)",
+                    [result.key, info.sha256, prompt_tokens[result.key], info.format, now],
+                )
+                db.executemany(
+                    "INSERT OR IGNORE INTO scores VALUES (?,?,?,?,?,?)",
+                    [
+                        (result.key, seq, s.logprob, s.n_tokens, s.n_bytes, s.n_chars)
+                        for seq, s in enumerate(result.scores)
+                    ],
+                )
+            db.executemany(
+                "INSERT OR IGNORE INTO items VALUES (?,?,?,?,?,?,?,?,?,?)",
+                [_item_row(suite, a.item) for a in answered],
+            )
+            db.executemany(
+                f"INSERT OR IGNORE INTO answers VALUES ({','.join('?' * 18)})",
+                [self._answer_row(run, suite, protocol, a) for a in answered],
+            )
+            db.execute(
+                "UPDATE runs SET updated_at = ?, seconds = seconds + ? WHERE id = ?", [now, seconds, run.id]
+            )
+
+    def finish(self, run: RunId, status: str) -> None:
+        """Write down how a run ended: 'done' or 'interrupted'."""
+        with self._transaction() as db:
+            finished = _now() if status == "done" else None
+            db.execute("UPDATE runs SET status = ?, finished_at = ? WHERE id = ?", [status, finished, run.id])
+
+    def _answer_row(self, run: RunId, suite: Suite, protocol: Protocol, ask: Ask) -> _Answer:
+        place = (run.id, suite.content_hash, ask.item.id, ask.language, ask.variant.context, ask.variant.order)
+        options = json.dumps(ask.options)
+        if ask.request is None:
+            return (*place, None, None, options, TOO_LONG, None, 0, *[None] * 5)
+        choice = self._choose(protocol, ask)
+        picked = [choice.by_norm.get(norm) for norm in ("sum", "token", "byte", "char", "pmi")]
+        prior = ask.prior.key if ask.prior else None
+        return (
+            *place, ask.request.key, prior, options, choice.outcome, choice.picked, int(choice.tied), *picked,
+        )  # fmt: skip
+
+    def _choose(self, protocol: Protocol, ask: Ask) -> Choice:
+        assert ask.request is not None
+        prior = self._scores(ask.prior.key) if ask.prior else None
+        return choose(ask.options, ask.item.answers, self._scores(ask.request.key), prior, protocol.norm)
+
+    def _scores(self, key: str) -> list[ContinuationScore]:
+        rows = self._connection.execute(
+            "SELECT logprob, n_tokens, n_bytes, n_chars FROM scores WHERE key = ? ORDER BY seq", [key]
+        )
+        return [ContinuationScore(*row) for row in rows]
+
+
+def _item_row(suite: Suite, item: Item) -> _Answer:
+    culture = suite.cultures.get(item.culture)
+    return (
+        suite.content_hash, item.id, item.kind, item.culture, culture.region if culture else "", item.topic,
+        item.group, item.status, len(item.option_ids), json.dumps(item.answers),
+    )  # fmt: skip
+
+
+def _now() -> str:
+    return datetime.fromtimestamp(time.time(), timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,40 @@
+"""Everything that decides what is asked and how: named, versioned, hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+from cultev.prompt.render import PROMPT_VERSION
+
+NORMS = ("sum", "token", "byte", "char", "pmi")
+"""How options of different length are made comparable; see ``cultev.score.choice``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """What a run asks. Two runs of one protocol on one model and suite ask the very same questions.
+
+    ``languages`` and ``contexts``: () means every one that an item has.
+    ``orders``: option orders asked per item. ``limit``: items per suite, None for all.
+    ``norm``: the normalisation that decides; the others are stored beside it. PMI is only asked when ``pmi``.
+    """
+
+    mode: str = "text"
+    languages: tuple[str, ...] = ()
+    contexts: tuple[str, ...] = ()
+    orders: int = 1
+    limit: int | None = None
+    norm: str = "sum"
+    pmi: bool = False
+    prompts: str = PROMPT_VERSION
+
+    def canonical(self) -> str:
+        """JSON with sorted keys: what is hashed and stored."""
+        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the canonical form."""
+        return hashlib.sha256(self.canonical().encode()).hexdigest()

@@ -1,0 +1,67 @@
+"""Which option a model prefers, from the log-likelihoods of all options.
+
+For option i with log-probability l_i over t_i tokens, b_i UTF-8 bytes, c_i characters and prior p_i
+(its log-probability after a content-free question):
+
+=====  ===============  =====================================================================
+norm   value            source
+=====  ===============  =====================================================================
+sum    l_i              Brown et al. 2020, section 2.4
+token  l_i / t_i        Brown et al. 2020, section 2.4
+byte   l_i / b_i        Gao 2021, Multiple choice normalization in LM evaluation
+char   l_i / c_i        lm-evaluation-harness' acc_norm as computed (the paper says bytes)
+pmi    l_i - p_i        Holtzman et al. 2021, Surface Form Competition
+=====  ===============  =====================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cultev.backend.types import ContinuationScore
+
+CORRECT, INCORRECT, TOO_LONG = "correct", "incorrect", "too_long"
+
+TIE = 1e-6
+"""Nats within which the best options count as equal: far below what separates real answers, above float noise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The options preferred by each norm (first one listed where several tie), and whether ``norm``'s tied."""
+
+    outcome: str
+    picked: str
+    tied: bool
+    by_norm: dict[str, str]
+
+
+def choose(
+    options: Sequence[str],
+    gold: Sequence[str],
+    scores: Sequence[ContinuationScore],
+    prior: Sequence[ContinuationScore] | None = None,
+    norm: str = "sum",
+) -> Choice:
+    """Decide by ``norm``; a tie counts as wrong unless every tied option is right.
+
+    Args:
+        options: option ids in the order of ``scores``.
+        gold: ids of the right options.
+        scores: per option; ``prior`` likewise, or None when no prior was asked.
+        norm: one of the table above; 'pmi' needs ``prior``.
+    """
+    values = {
+        "sum": [s.logprob for s in scores],
+        "token": [s.logprob / s.n_tokens for s in scores],
+        "byte": [s.logprob / s.n_bytes for s in scores],
+        "char": [s.logprob / s.n_chars for s in scores],
+    }
+    if prior is not None:
+        values["pmi"] = [s.logprob - p.logprob for s, p in zip(scores, prior, strict=True)]
+    by_norm = {name: options[max(range(len(options)), key=row.__getitem__)] for name, row in values.items()}
+    top = max(values[norm])
+    best = [option for option, value in zip(options, values[norm], strict=True) if value >= top - TIE]
+    right = all(option in gold for option in best)
+    return Choice(CORRECT if right else INCORRECT, by_norm[norm], len(best) > 1, by_norm)
