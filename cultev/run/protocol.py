@@ -28,6 +28,7 @@ class Protocol:
     limit: int | None = None
     norm: str = "sum"
     pmi: bool = False
+    n_ctx: int | None = None
     prompts: str = PROMPT_VERSION
 
     def canonical(self) -> str:

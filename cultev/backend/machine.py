@@ -1,0 +1,81 @@
+"""What this machine offers: engines, processor, accelerators."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+ENGINES = {
+    "llama-cpp-python": "gguf",
+    "onnxruntime": "onnx",
+    "onnxruntime-gpu": "gpu",
+    "tokenizers": "onnx",
+    "jinja2": "onnx",
+}
+"""Packages that engines need, and the extra that brings each."""
+
+CPU_FEATURES = ("avx", "avx2", "f16c", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "neon", "asimd", "sve")
+"""Instruction sets that decide how fast quantized models run, as Linux names them."""
+
+
+def engine_versions() -> dict[str, str]:
+    """Package -> installed version, '' when it is absent."""
+    versions = {}
+    for package in ENGINES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = ""
+    return versions
+
+
+def cpu_name() -> str:
+    """The processor's name, as far as the system tells."""
+    info = _proc_cpuinfo()
+    return info.get("model name") or platform.processor() or platform.machine()
+
+
+def cpu_features() -> tuple[str, ...]:
+    """Those of CPU_FEATURES that this processor has; () where the system does not tell (not Linux)."""
+    info = _proc_cpuinfo()
+    flags = set((info.get("flags") or info.get("Features") or "").split())
+    return tuple(name for name in CPU_FEATURES if name in flags)
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def accelerators() -> list[str]:
+    """What installed engines could run on besides the processor; loads them to ask."""
+    found = []
+    try:
+        import onnxruntime
+
+        found.extend(p for p in onnxruntime.get_available_providers() if p != "CPUExecutionProvider")
+    except ImportError:
+        pass
+    try:
+        import llama_cpp
+
+        if llama_cpp.llama_supports_gpu_offload():
+            found.append("llama.cpp GPU offload")
+    except ImportError:
+        pass
+    return [name for name in found if name != "AzureExecutionProvider"]  # a network service, never used here
+
+
+def _proc_cpuinfo() -> dict[str, str]:
+    path = Path("/proc/cpuinfo")
+    if not path.exists():
+        return {}
+    pairs = (line.split(":", 1) for line in path.read_text(errors="replace").splitlines() if ":" in line)
+    info: dict[str, str] = {}
+    for name, value in pairs:
+        info.setdefault(name.strip(), value.strip())
+    return info

@@ -1,0 +1,153 @@
+"""``cultev run``: the main job."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cultev.cli.options import db_option, engine_options, table_options
+
+if TYPE_CHECKING:
+    from cultev.backend.types import Backend
+    from cultev.run.protocol import Protocol
+    from cultev.suite.store import Suite
+
+NORMS = ["sum", "token", "byte", "char", "pmi"]
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.option("--suite", "-s", "suite_names", multiple=True, metavar="NAME|FILE", help="A suite; may be repeated. [default: the built-in ones]")
+@click.option("--language", "-l", "languages", multiple=True, metavar="CODE", help="Ask in this language only; may be repeated.")
+@click.option("--context", "-c", "contexts", multiple=True, metavar="NAME", help="Ask in this context only (none, country, value, rule); may be repeated.")
+@click.option("--mode", type=click.Choice(["text", "letters"]), default="text", show_default=True, help="Compare the options' texts or their letters.")
+@click.option("--norm", type=click.Choice(NORMS), default="sum", show_default=True, help="What decides between options of different length; the others are stored too.")
+@click.option("--pmi", is_flag=True, help="Ask for the options' priors as well (--norm pmi implies it).")
+@click.option("--orders", type=click.IntRange(1, 26), default=1, show_default=True, help="Option orders to ask each item in.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="N items of each suite, a fixed random sample.")
+@click.option("--by", multiple=True, metavar="DIMENSION", help="Group the table by this instead; may be repeated.")
+@click.option("--show", "shown", metavar="ITEM", help="Print the exact text and token ids the model reads for ITEM, and stop.")
+@engine_options
+@db_option
+@table_options
+def run(
+    model: str | None,
+    suite_names: tuple[str, ...],
+    languages: tuple[str, ...],
+    contexts: tuple[str, ...],
+    mode: str,
+    norm: str,
+    pmi: bool,
+    orders: int,
+    limit: int | None,
+    by: tuple[str, ...],
+    shown: str | None,
+    threads: int | None,
+    n_ctx: int | None,
+    db: Path,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """Ask MODEL the questions of suites, and keep every answer in one results file.
+
+    MODEL is a .gguf file or an ONNX folder; nothing means the small reference model that checks cultev itself.
+    Stop it whenever you like: the same command goes on from there, and asks nothing twice.
+    """  # fmt: skip
+    from cultev.backend.load import find_model, identify, open_backend
+    from cultev.run.journal import Journal, RunId
+    from cultev.run.plan import check_languages, count
+    from cultev.run.protocol import Protocol
+
+    path = find_model(model)
+    protocol = Protocol(
+        mode=mode, languages=languages, contexts=contexts, orders=orders, limit=limit, norm=norm,
+        pmi=pmi or norm == "pmi", n_ctx=n_ctx,
+    )  # fmt: skip
+    with _open_suites(suite_names) as suites:
+        check_languages(suites, protocol)
+        if shown:
+            backend = open_backend(path, n_ctx=n_ctx, threads=threads)
+            try:
+                _show_item(backend, suites, protocol, shown)
+            finally:
+                backend.close()
+            return
+        planned = sum(count(suite, protocol) for suite in suites)
+        with Journal(db) as journal:
+            run_id = RunId.of(identify(path), suites, protocol)
+            if journal.status(run_id) == "done":
+                click.echo(f"Run {run_id.id} is complete in {db}: nothing to ask again.", err=True)
+            else:
+                backend = open_backend(path, n_ctx=n_ctx, threads=threads)
+                try:
+                    _ask_all(backend, suites, protocol, journal, planned, db)
+                finally:
+                    backend.close()
+    from cultev.cli.show import show_run
+
+    show_run(db, run_id.id, by=by, as_json=as_json, as_csv=as_csv)
+
+
+def _ask_all(
+    backend: Backend, suites: Sequence[Suite], protocol: Protocol, journal: object, planned: int, db: Path
+) -> None:
+    from cultev.cli.progress import progress, stop_on_interrupt
+    from cultev.errors import UsageError
+    from cultev.run.engine import run_suites
+    from cultev.run.journal import Journal
+
+    assert isinstance(journal, Journal)
+    if planned == 0:
+        raise UsageError(
+            "These suites have no question in the languages and contexts asked for.",
+            "See what a suite has: cultev suites show NAME",
+        )
+    if not backend.has_template:
+        click.echo("The model has no chat template: it is asked in plain text.", err=True)
+    click.echo(
+        f"Asking {backend.info.name} ({backend.info.quantization}) {planned:,} questions; answers go into {db}.",
+        err=True,
+    )
+    with stop_on_interrupt() as stop, progress(planned, "Asking") as advance:
+        run_suites(backend, suites, protocol, journal, n_planned=planned, advance=advance, stop=stop)
+
+
+@contextlib.contextmanager
+def _open_suites(names: Sequence[str]) -> Iterator[list[Suite]]:
+    from cultev.locate import builtin_suites
+    from cultev.suite.store import open_suite
+
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(open_suite(name)) for name in names or sorted(builtin_suites())]
+
+
+def _show_item(backend: Backend, suites: Sequence[Suite], protocol: Protocol, wanted: str) -> None:
+    """Print what the model reads for one item, in each language, context and order asked for."""
+    from cultev.errors import SuiteError
+    from cultev.prompt.render import ask
+    from cultev.run.plan import country_of, longest, prompt_text, to_request, variants
+
+    for suite in suites:
+        with contextlib.suppress(SuiteError):
+            item = suite.item(wanted)
+            break
+    else:
+        item = suites[-1].item(wanted)  # its own error has the nearest names
+    for _, code, variant in variants(suite, protocol, iter([item])):
+        question = ask(item, code, protocol.mode, variant, country_of(suite, item, code))
+        text, gap = prompt_text(backend, question)
+        request = to_request(backend, question)
+        click.echo(click.style(f"== {item.id} {code} context={variant.context} order={variant.order}", bold=True))
+        click.echo(text)
+        click.echo(click.style(f"-- {len(request.prompt)} tokens", bold=True))
+        click.echo(" ".join(f"{t}:{backend.token_text(t)!r}" for t in request.prompt))
+        for option, continuation in zip(question.options, request.continuations, strict=True):
+            gold = "  (right)" if option in item.answers else ""
+            click.echo(click.style(f"-- option {option}{gold}: {gap}{continuation.text}", bold=True))
+            click.echo(" ".join(f"{t}:{backend.token_text(t)!r}" for t in continuation.tokens))
+        if longest(request) > backend.n_ctx:
+            click.echo(f"-- too long: {longest(request)} tokens, the context holds {backend.n_ctx}")

@@ -1,0 +1,51 @@
+"""``cultev runs``: what is in a results file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cultev.cli.options import db_option, table_options
+from cultev.cli.run import NORMS
+
+
+@click.group()
+def runs() -> None:
+    """List and show the runs of a results file."""
+
+
+@runs.command("list")
+@db_option
+@table_options
+def list_runs(db: Path, as_json: bool, as_csv: bool) -> None:
+    """List all runs, the newest last."""
+    from cultev.cli.output import emit_table
+    from cultev.run.store import explained, open_results
+
+    connection = open_results(db, write=False)
+    try:
+        with explained(db):
+            rows = connection.execute(
+                "SELECT r.id, m.name, m.quantization, r.mode,"
+                " (SELECT group_concat(s.name, ' ') FROM run_suites x JOIN suites s ON s.content_hash = x.suite"
+                "  WHERE x.run = r.id), (SELECT count(*) FROM answers a WHERE a.run = r.id), r.n_planned,"
+                " r.status, r.started_at FROM runs r JOIN models m ON m.sha256 = r.model ORDER BY r.started_at, r.id"
+            ).fetchall()
+    finally:
+        connection.close()
+    columns = ["run", "model", "quant", "mode", "suites", "answers", "planned", "status", "started"]
+    emit_table(columns, [list(row) for row in rows], title=f"Runs in {db}", json=as_json, csv=as_csv)
+
+
+@runs.command("show")
+@click.argument("run")
+@click.option("--by", multiple=True, metavar="DIMENSION", help="Group by suite, culture, region, topic, language, context, option_order or kind; may be repeated.")
+@click.option("--norm", type=click.Choice(NORMS), help="Decide by this normalisation instead of the run's own.")
+@db_option
+@table_options
+def show(run: str, by: tuple[str, ...], norm: str | None, db: Path, as_json: bool, as_csv: bool) -> None:
+    """Show the tables of RUN (its id, or the beginning of it)."""  # fmt: skip
+    from cultev.cli.show import show_run
+
+    show_run(db, run, by=by, norm=norm, as_json=as_json, as_csv=as_csv)

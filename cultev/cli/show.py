@@ -1,0 +1,120 @@
+"""Showing a run: shared by ``cultev run`` and ``cultev runs show``."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cultev.run.store import explained, open_results
+
+FULL = ("suite", "culture", "language", "context")
+
+
+def show_run(
+    db: Path, run: str, *, by: Sequence[str] = (), norm: str | None = None, as_json: bool = False, as_csv: bool = False
+) -> None:
+    """Print a run's tables, or its cells as JSON or CSV.
+
+    Raises:
+        ResultsError: the file can't be read.
+        UsageError: no such run or dimension.
+    """
+    connection = open_results(db, write=False)
+    try:
+        with explained(db):
+            head = run_head(connection, run)
+            if as_json or as_csv:
+                _print_plain(connection, head, by or FULL, norm, as_json)
+            else:
+                _print_tables(connection, head, by, norm)
+    finally:
+        connection.close()
+
+
+def run_head(connection: sqlite3.Connection, run: str) -> dict[str, Any]:
+    """A run's own row with its model's, by id or the beginning of one.
+
+    Raises:
+        UsageError: none, or several, begin so.
+    """
+    from cultev.errors import UsageError
+
+    cursor = connection.execute(
+        "SELECT r.*, m.name AS model_name, m.format, m.quantization, m.architecture, m.n_params, m.reference"
+        " FROM runs r JOIN models m ON m.sha256 = r.model WHERE r.id LIKE ? || '%' ORDER BY r.started_at",
+        [run],
+    )
+    names = [column[0] for column in cursor.description]
+    rows = cursor.fetchall()
+    if len(rows) != 1:
+        raise UsageError(
+            f"{'No run begins' if not rows else 'Several runs begin'} with '{run}'.", "See them: cultev runs list"
+        )
+    return dict(zip(names, rows[0], strict=True))
+
+
+def _print_plain(
+    connection: sqlite3.Connection, head: dict[str, Any], by: Sequence[str], norm: str | None, as_json: bool
+) -> None:
+    from cultev.report.tables import cell_row
+    from cultev.stats.summary import cells
+
+    rows = [cell_row(cell) for cell in cells(connection, head["id"], by, norm)]
+    if as_json:
+        total = [cell_row(cell) for cell in cells(connection, head["id"], ("suite",), norm)]
+        head = {**head, "protocol": json.loads(head["protocol"]), "reference": bool(head["reference"])}
+        if norm:
+            head["norm"] = norm
+        click.echo(json.dumps({"run": head, "suites": total, "cells": rows}, ensure_ascii=False, indent=2))
+        return
+    from cultev.cli.output import emit_csv
+
+    emit_csv(list(rows[0]) if rows else list(by), [list(row.values()) for row in rows])
+
+
+def _print_tables(connection: sqlite3.Connection, head: dict[str, Any], by: Sequence[str], norm: str | None) -> None:
+    from rich.console import Console
+
+    from cultev.report.tables import accuracy_table, matrix
+    from cultev.stats.summary import cells
+
+    console = Console(highlight=False)
+    run = head["id"]
+    console.print(f"[bold]{head['model_name']}[/] {head['quantization']} ({head['format']}), run {run}")
+    console.print(_how(head, norm))
+    if head["reference"]:
+        console.print("[yellow]A reference model for checking cultev: it knows an invented world only.[/]")
+    if by:
+        console.print(accuracy_table(cells(connection, run, by, norm), by, ""))
+        return
+    for suite in cells(connection, run, ("suite",), norm):
+        name = suite.place["suite"]
+        console.print()
+        console.print(accuracy_table([suite], ("suite",), ""))
+        for dimension in ("context", "language", "culture"):
+            some = [c for c in cells(connection, run, ("suite", dimension), norm) if c.place["suite"] == name]
+            if len(some) > 1:
+                console.print()
+                console.print(accuracy_table(some, (dimension,), f"{name} by {dimension}"))
+        both = [
+            c for c in cells(connection, run, ("suite", "culture", "language"), norm) if c.place["suite"] == name
+        ]
+        if len({c.place["language"] for c in both}) > 1:
+            console.print()
+            console.print(matrix(both, "culture", "language", f"{name}: right, in %, by culture and language"))
+    console.print()
+    console.print(
+        "[dim]n: answers. Interval: Wilson; bootstrap over groups where answers depend on each other. constant: best"
+        " single answer always given. chance: any option. Dim: can't be told from these. More: cultev guide results[/]"
+    )
+
+
+def _how(head: dict[str, Any], norm: str | None) -> str:
+    mode = {"text": "the options' texts", "letters": "the options' letters"}[head["mode"]]
+    status = "" if head["status"] == "done" else f"; [yellow]{head['status']}, not complete[/]"
+    return f"By the log-likelihood of {mode}, normalised by {norm or head['norm']}{status}"
