@@ -56,7 +56,7 @@ def _prove(line: _Lines, model: str | None, items: int, threads: int | None, n_c
 
     from cultev.backend.load import find_model, open_backend
     from cultev.backend.proof import prove_reuse
-    from cultev.locate import builtin_suites
+    from cultev.suite import builtin_suites
     from cultev.run.plan import asks
     from cultev.run.protocol import Protocol
     from cultev.suite.store import open_suite

@@ -118,7 +118,7 @@ def _ask_all(
 
 @contextlib.contextmanager
 def _open_suites(names: Sequence[str]) -> Iterator[list[Suite]]:
-    from cultev.locate import builtin_suites
+    from cultev.suite import builtin_suites
     from cultev.suite.store import open_suite
 
     with contextlib.ExitStack() as stack:

@@ -28,6 +28,8 @@ class Language:
     direction: str
     instruction: Mapping[str, str]
     """By mode: 'text', 'letters', 'cot'."""
+    explanation: Mapping[str, str]
+    """What the labels of a label set mean, for sets that are not plain words."""
     answer_lead: str
     """What stands before an answer where no chat turn does, such as 'Answer:'."""
     content_free: str
@@ -71,6 +73,7 @@ def language(code: str) -> Language:
         script=data["script"],
         direction=data["direction"],
         instruction=data["instruction"],
+        explanation=data["explanation"],
         answer_lead=data["layout"]["answer_lead"],
         content_free=data["layout"]["content_free"],
         context=data["context"],

@@ -73,7 +73,7 @@ def ask(item: Item, code: str, mode: str, variant: Variant, country: str = "") -
     shown = [option_text(item, option, words) for option in options]
     parts = [_context(words, variant.context, text.contexts, country), text.question]
     body = "\n".join(p for p in parts if p)
-    content, continuations = _lay_out(words, mode, body, shown)
+    content, continuations = _lay_out(words, mode, item.label_set, body, shown)
     return Question(({"role": "user", "content": content},), options, continuations, words.answer_lead)
 
 
@@ -88,9 +88,9 @@ def content_free(item: Item, code: str, mode: str, order: int = 0) -> Question:
     options = rotate(item.option_ids, order)
     shown = [option_text(item, option, words) for option in options]
     if mode == "letters":
-        content, continuations = _lay_out(words, mode, words.content_free, [words.content_free] * len(shown))
+        content, continuations = _lay_out(words, mode, item.label_set, words.content_free, [words.content_free] * len(shown))
     else:
-        content, _ = _lay_out(words, mode, words.content_free, [])
+        content, _ = _lay_out(words, mode, item.label_set, words.content_free, [])
         continuations = tuple(shown)
     return Question(({"role": "user", "content": content},), options, continuations, words.answer_lead)
 
@@ -108,7 +108,9 @@ def rotate(options: Sequence[str], by: int) -> tuple[str, ...]:
     return (*options[by:], *options[:by])
 
 
-def _lay_out(words: Language, mode: str, body: str, shown: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+def _lay_out(
+    words: Language, mode: str, label_set: str, body: str, shown: Sequence[str]
+) -> tuple[str, tuple[str, ...]]:
     if mode == "letters":
         if len(shown) > len(LETTERS):
             raise UsageError(f"A question with {len(shown)} options can't be asked by letter.", "Use --mode text.")
@@ -118,7 +120,10 @@ def _lay_out(words: Language, mode: str, body: str, shown: Sequence[str]) -> tup
         marks = ["- "] * len(shown)
         continuations = tuple(shown)
     lines = [mark + option for mark, option in zip(marks, shown, strict=True)]
-    return "\n".join([f"{words.instruction[mode]}\n\n{body}", *lines]), continuations
+    head = [words.instruction[mode]]
+    if label_set in words.explanation:
+        head.append(words.explanation[label_set])
+    return "\n".join([*head, "", body, *lines]), continuations
 
 
 def _context(words: Language, name: str, own: Mapping[str, str], country: str) -> str:

@@ -169,7 +169,7 @@ class Journal:
                 [_item_row(suite, a.item) for a in answered],
             )
             db.executemany(
-                f"INSERT OR IGNORE INTO answers VALUES ({','.join('?' * 18)})",
+                f"INSERT OR IGNORE INTO answers VALUES ({','.join('?' * 17)})",
                 [self._answer_row(run, suite, protocol, a) for a in answered],
             )
             db.execute(

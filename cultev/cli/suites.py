@@ -1,0 +1,246 @@
+"""``cultev suites``: list, show, build and check suites."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem
+
+from cultev.cli.output import Column, Form, emit_record, emit_table, note, table_options
+from cultev.errors import SuiteError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cultev.suite import Item, Suite
+
+_COUNTED = ("culture", "region", "topic", "kind", "language", "status", "answer")
+_NUMBER = Column("items", align="right", whole=True)
+
+
+class SuiteName(click.ParamType):
+    """A built-in suite's name or a suite file's path; the shell completes both."""
+
+    name = "suite"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Built-in names first, then files."""
+        from cultev.suite import builtin_names
+
+        names = [CompletionItem(name) for name in builtin_names() if name.startswith(incomplete)]
+        return [*names, CompletionItem(incomplete, type="file")]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def suites() -> None:
+    """List, show, build and check suites: the questions that a model is asked."""
+
+
+@suites.command("list")
+@table_options
+def list_(form: Form) -> None:
+    """List the built-in suites."""
+    from cultev.suite import builtin_names, open_suite
+
+    rows, failed = [], None
+    for name in builtin_names():
+        try:
+            with open_suite(name) as suite:
+                rows.append(_overview(suite))
+        except SuiteError as error:
+            failed = error
+            note(f"{name}: {error}")
+    columns = [
+        Column("name", whole=True),
+        Column("version", whole=True),
+        _NUMBER,
+        Column("n_languages", "languages", align="right", whole=True),
+        Column("n_cultures", "cultures", align="right", whole=True),
+        Column("license", "licence"),
+        Column("status", show=_statuses),
+        Column("languages", in_table=False),
+        Column("title", in_table=False),
+        Column("content_hash", in_table=False),
+        Column("path", in_table=False),
+    ]
+    emit_table(columns, rows, form=form)
+    if failed:
+        raise SuiteError("Not every built-in suite could be opened.", "The reasons stand above.") from failed
+
+
+@suites.command()
+@click.argument("name", type=SuiteName())
+@click.option(
+    "--items", "list_items", is_flag=True, help="List the items instead, in the order they are asked."
+)
+@table_options
+def show(name: str, list_items: bool, form: Form) -> None:
+    """Show what a suite holds. NAME is a built-in suite or a suite file."""
+    from cultev.suite import open_suite
+
+    with open_suite(name) as suite:
+        if list_items:
+            _show_items(suite, form)
+        elif form == "json":
+            counts = {by: suite.count(by) for by in (*_COUNTED, "group")}
+            emit_record({**_facts(suite), "counts": counts}, form=form)
+        elif form == "csv":
+            rows = [
+                {"by": by, "value": value, "items": count}
+                for by in _COUNTED
+                for value, count in suite.count(by).items()
+            ]
+            emit_table(["by", "value", "items"], rows, form=form)
+        else:
+            _show_tables(suite)
+
+
+@suites.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The file to write; DIR's name with .db if left out.",
+)
+@table_options
+def build(folder: Path, output: Path | None, form: Form) -> None:
+    """Build a suite file from DIR, which holds suite.toml and items.jsonl."""
+    from cultev.suite import build_suite
+
+    report = build_suite(folder, output or Path(f"{folder.resolve().name}.db"))
+    if report.normalised:
+        note(f"{report.normalised} texts were not in Unicode NFC and were brought into it.")
+    facts = {
+        "path": str(report.path),
+        "name": report.name,
+        "version": report.version,
+        "items": report.n_items,
+        "languages": report.languages,
+        "cultures": report.n_cultures,
+        "content_hash": report.content_hash,
+    }
+    emit_record(facts, form=form)
+
+
+@suites.command()
+@click.argument("file", type=SuiteName())
+@table_options
+def check(file: str, form: Form) -> None:
+    """Check a suite file from end to end: its pages, its rows, its content hash, every item."""
+    from cultev.suite import open_suite
+
+    with open_suite(file) as suite:
+        items = sum(1 for _ in suite.items())
+        facts = {
+            "ok": True,
+            "path": str(suite.path),
+            "name": suite.name,
+            "version": suite.version,
+            "items": items,
+            "unsupported": suite.unsupported,
+            "content_hash": suite.content_hash,
+        }
+    emit_record(facts, form=form)
+
+
+def _overview(suite: Suite) -> dict[str, object]:
+    return {
+        "name": suite.name,
+        "version": suite.version,
+        "items": suite.n_items,
+        "n_languages": len(suite.languages),
+        "n_cultures": len(suite.cultures),
+        "license": suite.license,
+        "status": suite.count("status"),
+        "languages": suite.languages,
+        "title": suite.title,
+        "content_hash": suite.content_hash,
+        "path": str(suite.path),
+    }
+
+
+def _facts(suite: Suite) -> dict[str, object]:
+    return {
+        "name": suite.name,
+        "version": suite.version,
+        "title": suite.title,
+        "description": suite.description,
+        "licence": suite.license,
+        "authors": suite.authors,
+        "source": suite.source,
+        "value_frame": suite.value_frame,
+        "canary": suite.canary,
+        "content_hash": suite.content_hash,
+        "path": str(suite.path),
+        "languages": suite.languages,
+        "items": suite.n_items,
+        "unsupported": suite.unsupported,
+        "groups": sum(suite.count("group").values()),
+    }
+
+
+def _show_tables(suite: Suite) -> None:
+    facts = _facts(suite)
+    if not suite.unsupported:
+        del facts["unsupported"]
+    emit_record(facts)
+    regions = {culture: suite.cultures[culture].region for culture in suite.cultures}
+    counts = suite.count("culture")
+    rows = [
+        {"region": region, "culture": suite.cultures[culture].name(), "items": counts.get(culture, 0)}
+        for culture, region in sorted(regions.items(), key=lambda entry: (entry[1], entry[0]))
+    ]
+    click.echo()
+    emit_table([Column("region"), Column("culture"), _NUMBER], rows)
+    for by in ("topic", "kind", "language", "answer", "status"):
+        click.echo()
+        emit_table(
+            [Column(by), _NUMBER], [{by: value, "items": count} for value, count in suite.count(by).items()]
+        )
+
+
+def _show_items(suite: Suite, form: Form) -> None:
+    columns = [
+        Column("id"),
+        Column("kind", in_table=False),
+        Column("culture"),
+        Column("topic", in_table=False),
+        Column("group", in_table=False),
+        Column("status", in_table=False),
+        Column("languages", in_table=False),
+        Column("answers"),
+        Column("question"),
+        Column("options", in_table=False),
+    ]
+    emit_table(columns, _item_rows(suite), form=form)
+
+
+def _item_rows(suite: Suite) -> Iterator[dict[str, object]]:
+    for item in suite.items():
+        text = item.texts.get("en") or next(iter(item.texts.values()))
+        yield {
+            "id": item.id,
+            "kind": item.kind,
+            "culture": item.culture,
+            "topic": item.topic,
+            "group": item.group,
+            "status": item.status,
+            "languages": list(item.texts),
+            "answers": _answers(item, text.options),
+            "question": text.question,
+            "options": text.options,
+        }
+
+
+def _answers(item: Item, options: tuple[str, ...]) -> list[str]:
+    """The right options in words."""
+    return [options[int(answer)] for answer in item.answers] if options else list(item.answers)
+
+
+def _statuses(counts: dict[str, int]) -> str:
+    return ", ".join(f"{count:,} {status}" for status, count in counts.items())

@@ -1,0 +1,132 @@
+"""The planner loses nothing, respects its limits, and depends on the set of requests only."""
+
+from __future__ import annotations
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cultev.backend.prefix import Limits, Pack, build_tree, common_prefix, plan
+from cultev.backend.types import Continuation, ScoreRequest
+
+TOKENS = st.integers(0, 3)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> list[ScoreRequest]:
+    prompts = draw(st.lists(st.lists(TOKENS, min_size=1, max_size=30), min_size=1, max_size=25))
+    return [
+        ScoreRequest(
+            str(i),
+            tuple(prompt),
+            tuple(
+                Continuation("x", tuple(c))
+                for c in draw(st.lists(st.lists(TOKENS, min_size=1, max_size=5), min_size=1, max_size=4))
+            ),
+        )
+        for i, prompt in enumerate(prompts)
+    ]
+
+
+def cost(pack: Pack) -> tuple[int, int, int]:
+    tree = build_tree(pack.requests, len(pack.trunk))
+    return len(tree.tokens), len(tree.leaves), len(tree.read_nodes())
+
+
+@given(requests())
+def test_every_request_is_in_one_pack(some: list[ScoreRequest]) -> None:
+    packs = list(plan(some, Limits(tokens=40, leaves=5, reads=12)))
+    assert sorted(r.key for p in packs for r in p.requests) == sorted(r.key for r in some)
+
+
+@given(requests())
+def test_packs_keep_within_limits_unless_a_request_is_alone(some: list[ScoreRequest]) -> None:
+    limits = Limits(tokens=40, leaves=5, reads=12)
+    for pack in plan(some, limits):
+        tokens, leaves, reads = cost(pack)
+        if len(pack.requests) > 1:
+            assert tokens <= limits.tokens
+            assert leaves <= limits.leaves
+            assert reads <= limits.reads
+
+
+@given(requests())
+def test_a_trunk_begins_every_prompt_and_ends_before_it(some: list[ScoreRequest]) -> None:
+    for pack in plan(some, Limits(tokens=8, leaves=3, reads=9)):
+        for request in pack.requests:
+            assert request.prompt[: len(pack.trunk)] == pack.trunk
+            assert len(pack.trunk) < len(request.prompt)
+
+
+@given(requests(), st.randoms())
+def test_the_order_of_requests_does_not_matter(some: list[ScoreRequest], shuffler: random.Random) -> None:
+    shuffled = list(some)
+    shuffler.shuffle(shuffled)
+    assert list(plan(some, Limits(20, 4, 9))) == list(plan(shuffled, Limits(20, 4, 9)))
+
+
+@given(requests())
+def test_a_tree_spells_every_continuation(some: list[ScoreRequest]) -> None:
+    trunk = min(len(r.prompt) for r in some) - 1
+    trunk = min([trunk, *(common_prefix(some[0].prompt, r.prompt) for r in some)])
+    tree = build_tree(some, trunk)
+    for request, rows in zip(some, tree.reads, strict=True):
+        for continuation, nodes in zip(request.continuations, rows, strict=True):
+            path = [tree.tokens[n] for n in tree.path(nodes[-1])]
+            assert [*request.prompt[:trunk], *path] == [*request.prompt, *continuation.tokens[:-1]]
+            assert len(nodes) == len(continuation.tokens)
+            assert [tree.depths[n] for n in nodes] == [len(request.prompt) - 1 + i for i in range(len(nodes))]
+
+
+@given(requests())
+def test_a_tree_holds_each_prefix_once(some: list[ScoreRequest]) -> None:
+    tree = build_tree(some, 0)
+    paths = [tuple(tree.tokens[n] for n in tree.path(i)) for i in range(len(tree.tokens))]
+    assert len(set(paths)) == len(paths)
+    assert all(tree.parents[i] < i for i in range(len(tree.tokens)))
+    assert set(tree.leaves) == set(range(len(paths))) - set(tree.parents)
+
+
+@given(st.lists(TOKENS), st.lists(TOKENS))
+@settings(max_examples=300)
+def test_common_prefix_is_the_longest(a: list[int], b: list[int]) -> None:
+    n = common_prefix(a, b)
+    assert a[:n] == b[:n]
+    assert n == min(len(a), len(b)) or a[n] != b[n]
+
+
+def test_almost_nothing_is_computed_twice() -> None:
+    """A suite as real ones are: one instruction, stories of 60 tokens, four contexts, three options."""
+    generator = random.Random(7)
+    instruction = tuple(generator.randrange(1000) for _ in range(40))
+    some = []
+    for story in range(300):
+        text = tuple(generator.randrange(1000) for _ in range(60))
+        for context in range(4):
+            prompt = (*instruction, 2000 + context, *(generator.randrange(9) for _ in range(8)), *text, 7)
+            options = tuple(Continuation("o", (o, *range(o, o + 7))) for o in range(3))
+            some.append(ScoreRequest(f"{story}-{context}", prompt, options))
+    unique = len(build_tree(some, 0).tokens)
+    computed, trunk = 0, ()
+    for pack in plan(some, Limits(tokens=512, leaves=63, reads=512)):
+        if pack.trunk != trunk:
+            computed, trunk = computed + len(pack.trunk), pack.trunk
+        computed += cost(pack)[0]
+    assert computed <= 1.05 * unique
+
+
+def test_a_large_group_gets_a_trunk_of_its_own() -> None:
+    """Two languages, an instruction each: both are trunks, computed once."""
+    some = [
+        ScoreRequest(f"{code}-{i}", (*(code,) * 50, i, *range(100)), (Continuation("x", (1,)),))
+        for code in (1, 2)
+        for i in range(100)
+    ]
+    packs = list(plan(some, Limits()))
+    assert {pack.trunk for pack in packs} == {(1,) * 50, (2,) * 50}
+
+
+def test_deep_nesting_needs_no_deep_recursion() -> None:
+    some = [ScoreRequest(str(i), (1,) * (20 * i + 1) + (2,) * 30, (Continuation("x", (1,)),)) for i in range(400)]
+    assert sum(len(p.requests) for p in plan(some, Limits(tokens=64))) == 400

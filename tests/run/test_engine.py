@@ -1,0 +1,137 @@
+"""A run asks everything once, keeps every answer, and ends the same however it was interrupted."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from cultev.backend.fake import FakeBackend
+from cultev.backend.prefix import Limits
+from cultev.errors import Interrupted
+from cultev.run.engine import run_suites
+from cultev.run.journal import Journal, RunId
+from cultev.run.plan import asks, count
+from cultev.run.protocol import Protocol
+from tests.worlds import small_suite
+
+TIMES = {"started_at", "updated_at", "finished_at", "computed_at", "seconds"}
+
+
+def content(path: Path) -> dict[str, list[tuple[object, ...]]]:
+    """All rows of all tables, times aside."""
+    db = sqlite3.connect(path)
+    tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
+    result = {}
+    for table in tables:
+        columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})") if row[1] not in TIMES]
+        result[table] = sorted(db.execute(f"SELECT {', '.join(columns)} FROM {table}").fetchall(), key=repr)
+    db.close()
+    return result
+
+
+def do_run(path: Path, backend: FakeBackend, protocol: Protocol, folder: Path, stop_after: int = 10**9) -> RunId:
+    done = 0
+
+    def advance(answers: int, computed: int) -> None:
+        nonlocal done
+        done += computed
+
+    with small_suite(folder) as suite, Journal(path) as journal:
+        return run_suites(
+            backend, [suite], protocol, journal, n_planned=count(suite, protocol), advance=advance,
+            stop=lambda: done >= stop_after,
+        )  # fmt: skip
+
+
+def test_everything_planned_is_answered(tmp_path: Path) -> None:
+    run = do_run(tmp_path / "r.db", FakeBackend(), Protocol(), tmp_path)
+    db = sqlite3.connect(tmp_path / "r.db")
+    planned, status = db.execute("SELECT n_planned, status FROM runs WHERE id = ?", [run.id]).fetchone()
+    answers = db.execute("SELECT count(*) FROM answers").fetchone()[0]
+    db.close()
+    # 20 choice items in two languages; 20 label items in none, value, rule, and country where the culture has one.
+    assert planned == answers == 20 * 2 + 20 * 3 + 13
+    assert status == "done"
+
+
+def test_a_second_run_computes_nothing(tmp_path: Path) -> None:
+    do_run(tmp_path / "r.db", FakeBackend(), Protocol(), tmp_path)
+    before, again = content(tmp_path / "r.db"), FakeBackend()
+    do_run(tmp_path / "r.db", again, Protocol(), tmp_path)
+    assert again.scored == 0
+    assert content(tmp_path / "r.db") == before
+
+
+def test_another_protocol_shares_the_answers_that_are_the_same_question(tmp_path: Path) -> None:
+    do_run(tmp_path / "r.db", FakeBackend(), Protocol(languages=("en",)), tmp_path)
+    backend = FakeBackend()
+    do_run(tmp_path / "r.db", backend, Protocol(), tmp_path)
+    assert backend.scored == 20  # only the Spanish ones are new
+
+
+def test_another_model_is_asked_anew(tmp_path: Path) -> None:
+    first, second = FakeBackend(name="one"), FakeBackend(name="two")
+    do_run(tmp_path / "r.db", first, Protocol(), tmp_path)
+    do_run(tmp_path / "r.db", second, Protocol(), tmp_path)
+    assert first.scored == second.scored > 0
+
+
+@pytest.mark.parametrize("pmi", [False, True])
+@pytest.mark.parametrize("stop_after", [1, 20, 60])
+def test_an_interrupted_run_ends_like_an_undisturbed_one(tmp_path: Path, stop_after: int, pmi: bool) -> None:
+    protocol, limits = Protocol(pmi=pmi), Limits(tokens=600)
+    do_run(tmp_path / "whole.db", FakeBackend(limits=limits), protocol, tmp_path)
+    interruptions = 0
+    while True:
+        try:
+            do_run(tmp_path / "cut.db", FakeBackend(limits=limits), protocol, tmp_path, stop_after)
+            break
+        except Interrupted:
+            interruptions += 1
+    assert interruptions >= 1
+    assert content(tmp_path / "cut.db") == content(tmp_path / "whole.db")
+
+
+def test_a_question_that_does_not_fit_is_set_aside_whole(tmp_path: Path) -> None:
+    backend = FakeBackend(n_ctx=150)
+    do_run(tmp_path / "r.db", backend, Protocol(), tmp_path)
+    db = sqlite3.connect(tmp_path / "r.db")
+    outcomes = dict(db.execute("SELECT outcome, count(*) FROM answers GROUP BY outcome"))
+    keys = db.execute("SELECT count(*) FROM answers WHERE outcome = 'too_long' AND key IS NOT NULL").fetchone()[0]
+    db.close()
+    assert outcomes["too_long"] > 0
+    assert sum(outcomes.values()) == 113
+    assert keys == 0
+
+
+def test_pmi_takes_the_prior_off(tmp_path: Path) -> None:
+    """A model that only repeats its prior is right by PMI nowhere and ties everywhere."""
+
+    def prior_only(prompt: str, text: str) -> float:
+        return -float(len(text))
+
+    do_run(tmp_path / "r.db", FakeBackend(prior_only), Protocol(pmi=True, norm="pmi"), tmp_path)
+    db = sqlite3.connect(tmp_path / "r.db")
+    tied, n = db.execute("SELECT sum(tied), count(*) FROM answers").fetchone()
+    db.close()
+    assert tied == n
+
+
+def test_a_key_tells_questions_apart(tmp_path: Path) -> None:
+    with small_suite(tmp_path) as suite:
+        keys = {}
+        for name in ("one", "two"):
+            for mode in ("text", "letters"):
+                for ask in asks(suite, Protocol(mode=mode), FakeBackend(name=name)):
+                    assert ask.request is not None
+                    place = (name, mode, ask.item.id, ask.language, ask.variant)
+                    assert keys.setdefault(ask.request.key, place) == place
+        assert len(keys) == 4 * 113
+
+
+def test_orders_rotate_the_options(tmp_path: Path) -> None:
+    with small_suite(tmp_path) as suite:
+        some = [a for a in asks(suite, Protocol(orders=3, languages=("es",)), FakeBackend()) if a.item.id == "item-1"]
+    assert [a.options for a in some] == [("0", "1", "2"), ("1", "2", "0"), ("2", "0", "1")]
