@@ -1,8 +1,9 @@
 """Where the package's own data lies: in an installed wheel, or in a checkout.
 
-A wheel carries everything under ``cultev/_data``: built suites in ``suites/``, the reference model in ``reference/``.
-A checkout (also one installed with ``pip install -e``) has the suites' sources in ``suites/`` and the reference model in
-``models/reference/`` at its top; its ``cultev/_data`` holds built suites only. ``cultev.suite.builtin`` builds them.
+A wheel carries everything under ``cultev/_data``: built suites in ``suites/``, the reference model in
+``reference/``. A checkout (also one installed with ``pip install -e``) has the suites' sources in ``suites/``
+and the reference model in ``models/reference/`` at its top; its ``cultev/_data`` holds built suites only,
+which ``cultev.suite.builtin`` builds.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 from cultev.errors import ModelNotFound, UsageError
@@ -43,15 +43,14 @@ def suite_sources_dir() -> Path | None:
 def suite_dirs() -> tuple[Path, ...]:
     """Folders that can hold built suites, best first.
 
-    A checkout that can't be written falls back on the user's cache, then on the temporary folder, each apart by
-    checkout.
+    A checkout that can't be written falls back on a folder of its own in the user's cache.
     """
     first = data_dir() / "suites"
     top = checkout()
     if top is None:
         return (first,)
     apart = hashlib.sha256(os.fsencode(top)).hexdigest()[:16]
-    return first, user_cache_dir() / "suites" / apart, Path(tempfile.gettempdir()) / f"cultev-suites-{apart}"
+    return first, user_cache_dir() / "suites" / apart
 
 
 def user_cache_dir() -> Path:
@@ -106,5 +105,7 @@ def _no_reference(missing: Path) -> ModelNotFound:
     if checkout() is None:
         step = "Install cultev again from a complete wheel, or name a model of your own: cultev run MODEL"
     else:
-        step = "Make it with tools/train_reference.py and tools/export_reference.py, or name a model: cultev run MODEL"
+        step = (
+            "Make it (tools/train_reference.py, tools/export_reference.py), or name a model: cultev run MODEL"
+        )
     return ModelNotFound(f"The reference model is not complete here: there is no {missing}.", step)

@@ -1,28 +1,25 @@
 """How every command writes: data on stdout as a table, JSON or CSV, notes on stderr.
 
-A command asks for its form with ``@table_options`` and hands columns and rows to ``emit_table``, or one thing's facts to
-``emit_record``. rich is imported only where a table is drawn, colour appears only on a terminal, and nothing that a
-file holds can send control sequences to one.
+A command hands columns and rows to ``emit_table``, or one thing's facts to ``emit_record``. rich is imported
+only where a table is drawn, colour appears only on a terminal, and nothing that a file holds can steer one.
 """
 
 from __future__ import annotations
 
-import csv
-import json
+import csv as csv_module
+import json as json_module
 import math
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TextIO, TypeVar
+from typing import Any, Literal, TypeAlias
 
 import click
 
 from cultev.errors import UsageError
 
-Form = Literal["table", "json", "csv"]
-Row = Mapping[str, object]
-_Command = TypeVar("_Command", bound=Callable[..., Any])
+Row: TypeAlias = "Mapping[str, object] | Sequence[object]"
 
 # These reorder the text around them on a terminal; marks such as U+200F and joiners are part of real words.
 _REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -32,8 +29,9 @@ _REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 class Column:
     """One column of a table.
 
-    ``key`` names it in JSON and CSV and finds its value in a row; ``title`` heads it in a drawn table. ``show`` turns a
-    value into what the table says. With ``in_table=False`` only JSON and CSV have it; ``whole`` never wraps.
+    ``key`` names it in JSON and CSV and finds its value in a row; ``title`` heads it in a drawn table.
+    ``show`` turns a value into what the table says. With ``in_table=False`` only JSON and CSV have it;
+    ``whole`` never wraps.
     """
 
     key: str
@@ -49,60 +47,59 @@ class Column:
         return self.title or self.key.replace("_", " ")
 
 
-def table_options(command: _Command) -> _Command:
-    """Give a command ``--json`` and ``--csv``, which reach it as ``form``."""
-
-    def choose(context: click.Context, parameter: click.Parameter, value: bool) -> None:
-        assert parameter.name is not None
-        form = parameter.name.removeprefix("as_")
-        if value and context.params.get("form", "table") not in ("table", form):
-            raise UsageError("--json and --csv can't go together.", "Choose one of them.")
-        if value or "form" not in context.params:
-            context.params["form"] = form if value else "table"
-
-    options = (
-        click.option("--csv", "as_csv", is_flag=True, expose_value=False, callback=choose, help="Write CSV."),
-        click.option(
-            "--json", "as_json", is_flag=True, expose_value=False, callback=choose, help="Write JSON."
-        ),
-    )
-    for option in options:
-        command = option(command)
-    return command
-
-
 def emit_table(
-    columns: Sequence[Column | str], rows: Iterable[Row], *, form: Form = "table", title: str = ""
+    columns: Sequence[Column | str],
+    rows: Iterable[Row],
+    *,
+    json: bool = False,
+    csv: bool = False,
+    title: str = "",
 ) -> None:
-    """Write rows to stdout.
+    """Write rows to stdout: drawn for people, or as data.
 
     Args:
         columns: in order; a bare text is a column of that key.
-        rows: mappings by column key; what is missing is null. JSON and CSV take them one at a time.
-        form: 'table' for people; 'json' is an array with a row on each line; 'csv' has a header line. Both keep full
-            values: numbers unrounded, lists as JSON, null as an empty CSV field.
+        rows: values in the columns' order, or mappings by column key, where what is missing is null.
+        json: as an array with a row on each line, written as the rows come.
+        csv: with a header line, written as the rows come. Like JSON it keeps full values: numbers unrounded,
+            lists as JSON, null as an empty field.
         title: stands above a drawn table.
+
+    Raises:
+        UsageError: both json and csv.
     """
     chosen = [Column(column) if isinstance(column, str) else column for column in columns]
-    if form == "json":
-        _write_json(chosen, rows, sys.stdout)
-    elif form == "csv":
-        _write_csv(chosen, rows, sys.stdout)
+    if _form(json, csv) == "json":
+        _write_json([column.key for column in chosen], rows)
+    elif csv:
+        emit_csv([column.key for column in chosen], rows)
     else:
         _draw(chosen, rows, title)
 
 
-def emit_record(facts: Row, *, form: Form = "table", title: str = "") -> None:
-    """Write one thing's facts to stdout: a line each, one JSON object, or CSV of ``key,value``."""
-    if form == "json":
-        sys.stdout.write(json.dumps(_plain(dict(facts)), ensure_ascii=False, indent=2) + "\n")
-    elif form == "csv":
-        _write_csv(
-            [Column("key"), Column("value")], ({"key": k, "value": v} for k, v in facts.items()), sys.stdout
-        )
+def emit_csv(columns: Sequence[str], rows: Iterable[Row]) -> None:
+    """Write rows to stdout as CSV with a header line."""
+    writer = csv_module.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([_csv_field(_plain(value)) for value in _values(columns, row)])
+
+
+def emit_record(
+    facts: Mapping[str, object], *, json: bool = False, csv: bool = False, title: str = ""
+) -> None:
+    """Write one thing's facts to stdout: a line each, one JSON object, or CSV of ``key,value``.
+
+    Raises:
+        UsageError: both json and csv.
+    """
+    if _form(json, csv) == "json":
+        sys.stdout.write(json_module.dumps(_plain(facts), ensure_ascii=False, indent=2) + "\n")
+    elif csv:
+        emit_csv(["key", "value"], facts.items())
     else:
         columns = [Column("fact", whole=True), Column("value")]
-        rows = [{"fact": key.replace("_", " "), "value": value} for key, value in facts.items()]
+        rows = [(key.replace("_", " "), value) for key, value in facts.items()]
         _draw(columns, rows, title, headings=False)
 
 
@@ -112,21 +109,16 @@ def note(text: str) -> None:
 
 
 def printable(text: str) -> str:
-    """A text that can't steer a terminal: control and reordering characters become U+FFFD, line feeds stay."""
+    """A text that can't steer a terminal: control and reordering characters become U+FFFD."""
     if text.isprintable():
         return text
     return "".join("\ufffd" if _is_unsafe(char) else char for char in text)
 
 
-def use_utf8() -> None:
-    """Make stdout and stderr speak UTF-8 where the system's own encoding can't hold the world's scripts.
-
-    Windows pipes are the case that matters: there, printing Hindi would end in a UnicodeEncodeError.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        encoding = getattr(stream, "encoding", None) or ""
-        if encoding.lower().replace("-", "") != "utf8" and hasattr(stream, "reconfigure"):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+def _form(json: bool, csv: bool) -> str:
+    if json and csv:
+        raise UsageError("--json and --csv can't go together.", "Choose one of them.")
+    return "json" if json else "csv" if csv else "table"
 
 
 def _is_unsafe(char: str) -> bool:
@@ -144,25 +136,27 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
 
 
-def _write_json(columns: Sequence[Column], rows: Iterable[Row], out: TextIO) -> None:
+def _values(columns: Sequence[str], row: Row) -> Sequence[object]:
+    """A row's values in the columns' order."""
+    if isinstance(row, Mapping):
+        return [row.get(column) for column in columns]
+    if len(row) != len(columns):
+        raise ValueError(f"a row of {len(row)} values for {len(columns)} columns")
+    return row
+
+
+def _write_json(columns: Sequence[str], rows: Iterable[Row]) -> None:
     before = "[\n  "
     for row in rows:
-        picked = {column.key: _plain(row.get(column.key)) for column in columns}
-        out.write(before + json.dumps(picked, ensure_ascii=False))
+        picked = dict(zip(columns, map(_plain, _values(columns, row)), strict=True))
+        sys.stdout.write(before + json_module.dumps(picked, ensure_ascii=False))
         before = ",\n  "
-    out.write("[]\n" if before.startswith("[") else "\n]\n")
-
-
-def _write_csv(columns: Sequence[Column], rows: Iterable[Row], out: TextIO) -> None:
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([column.key for column in columns])
-    for row in rows:
-        writer.writerow([_csv_field(_plain(row.get(column.key))) for column in columns])
+    sys.stdout.write("[]\n" if before.startswith("[") else "\n]\n")
 
 
 def _csv_field(value: Any) -> Any:
     if isinstance(value, (dict, list)):
-        return json.dumps(value, ensure_ascii=False)
+        return json_module.dumps(value, ensure_ascii=False)
     return str(value).lower() if isinstance(value, bool) else value
 
 
@@ -176,8 +170,8 @@ def _draw(columns: Sequence[Column], rows: Iterable[Row], title: str, *, heading
     table = Table(
         box=box.SIMPLE_HEAD if headings else None, show_header=headings, pad_edge=False, show_edge=False
     )
-    shown = [column for column in columns if column.in_table]
-    for column in shown:
+    keys = [column.key for column in columns]
+    for column in (column for column in columns if column.in_table):
         table.add_column(
             Text(column.heading),
             justify=column.align,
@@ -186,10 +180,14 @@ def _draw(columns: Sequence[Column], rows: Iterable[Row], title: str, *, heading
             header_style="bold",
         )
     for row in rows:
-        table.add_row(*(Text(_cell(column, row.get(column.key))) for column in shown))
+        pairs = zip(columns, _values(keys, row), strict=True)
+        table.add_row(*(Text(_cell(column, value)) for column, value in pairs if column.in_table))
     if title:
         console.print(Text(printable(title), style="bold"))
-    console.print(table)
+    with console.capture() as drawn:
+        console.print(table)
+    for line in drawn.get().splitlines():
+        click.echo(line.rstrip())
 
 
 def _cell(column: Column, value: object) -> str:

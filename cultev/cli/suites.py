@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
-from cultev.cli.output import Column, Form, emit_record, emit_table, note, table_options
+from cultev.cli.options import table_options
+from cultev.cli.output import Column, emit_record, emit_table, note
 from cultev.errors import SuiteError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _COUNTED = ("culture", "region", "topic", "kind", "language", "status", "answer"
 _NUMBER = Column("items", align="right", whole=True)
 
 
-class SuiteName(click.ParamType):
+class SuiteName(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
     """A built-in suite's name or a suite file's path; the shell completes both."""
 
     name = "suite"
@@ -42,7 +43,7 @@ def suites() -> None:
 
 @suites.command("list")
 @table_options
-def list_(form: Form) -> None:
+def list_(as_json: bool, as_csv: bool) -> None:
     """List the built-in suites."""
     from cultev.suite import builtin_names, open_suite
 
@@ -67,7 +68,7 @@ def list_(form: Form) -> None:
         Column("content_hash", in_table=False),
         Column("path", in_table=False),
     ]
-    emit_table(columns, rows, form=form)
+    emit_table(columns, rows, json=as_json, csv=as_csv)
     if failed:
         raise SuiteError("Not every built-in suite could be opened.", "The reasons stand above.") from failed
 
@@ -78,23 +79,23 @@ def list_(form: Form) -> None:
     "--items", "list_items", is_flag=True, help="List the items instead, in the order they are asked."
 )
 @table_options
-def show(name: str, list_items: bool, form: Form) -> None:
+def show(name: str, list_items: bool, as_json: bool, as_csv: bool) -> None:
     """Show what a suite holds. NAME is a built-in suite or a suite file."""
     from cultev.suite import open_suite
 
     with open_suite(name) as suite:
         if list_items:
-            _show_items(suite, form)
-        elif form == "json":
+            _show_items(suite, as_json, as_csv)
+        elif as_json and not as_csv:
             counts = {by: suite.count(by) for by in (*_COUNTED, "group")}
-            emit_record({**_facts(suite), "counts": counts}, form=form)
-        elif form == "csv":
+            emit_record({**_facts(suite), "counts": counts}, json=as_json, csv=as_csv)
+        elif as_csv:
             rows = [
                 {"by": by, "value": value, "items": count}
                 for by in _COUNTED
                 for value, count in suite.count(by).items()
             ]
-            emit_table(["by", "value", "items"], rows, form=form)
+            emit_table(["by", "value", "items"], rows, json=as_json, csv=as_csv)
         else:
             _show_tables(suite)
 
@@ -108,7 +109,7 @@ def show(name: str, list_items: bool, form: Form) -> None:
     help="The file to write; DIR's name with .db if left out.",
 )
 @table_options
-def build(folder: Path, output: Path | None, form: Form) -> None:
+def build(folder: Path, output: Path | None, as_json: bool, as_csv: bool) -> None:
     """Build a suite file from DIR, which holds suite.toml and items.jsonl."""
     from cultev.suite import build_suite
 
@@ -124,13 +125,13 @@ def build(folder: Path, output: Path | None, form: Form) -> None:
         "cultures": report.n_cultures,
         "content_hash": report.content_hash,
     }
-    emit_record(facts, form=form)
+    emit_record(facts, json=as_json, csv=as_csv)
 
 
 @suites.command()
 @click.argument("file", type=SuiteName())
 @table_options
-def check(file: str, form: Form) -> None:
+def check(file: str, as_json: bool, as_csv: bool) -> None:
     """Check a suite file from end to end: its pages, its rows, its content hash, every item."""
     from cultev.suite import open_suite
 
@@ -145,7 +146,7 @@ def check(file: str, form: Form) -> None:
             "unsupported": suite.unsupported,
             "content_hash": suite.content_hash,
         }
-    emit_record(facts, form=form)
+    emit_record(facts, json=as_json, csv=as_csv)
 
 
 def _overview(suite: Suite) -> dict[str, object]:
@@ -170,7 +171,7 @@ def _facts(suite: Suite) -> dict[str, object]:
         "version": suite.version,
         "title": suite.title,
         "description": suite.description,
-        "licence": suite.license,
+        "license": suite.license,
         "authors": suite.authors,
         "source": suite.source,
         "value_frame": suite.value_frame,
@@ -204,7 +205,7 @@ def _show_tables(suite: Suite) -> None:
         )
 
 
-def _show_items(suite: Suite, form: Form) -> None:
+def _show_items(suite: Suite, as_json: bool, as_csv: bool) -> None:
     columns = [
         Column("id"),
         Column("kind", in_table=False),
@@ -217,7 +218,7 @@ def _show_items(suite: Suite, form: Form) -> None:
         Column("question"),
         Column("options", in_table=False),
     ]
-    emit_table(columns, _item_rows(suite), form=form)
+    emit_table(columns, _item_rows(suite), json=as_json, csv=as_csv)
 
 
 def _item_rows(suite: Suite) -> Iterator[dict[str, object]]:

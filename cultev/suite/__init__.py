@@ -1,7 +1,7 @@
 """Suites: what is asked.
 
-``open_suite`` gives a checked, read-only ``Suite`` whose ``items()`` stream; ``build_suite`` makes its file from
-``suite.toml`` and ``items.jsonl``. This package imports the standard library only.
+``open_suite`` gives a checked, read-only ``Suite`` whose ``items()`` stream; ``build_suite`` makes its file
+from ``suite.toml`` and ``items.jsonl``. This package imports the standard library only.
 """
 
 from cultev.suite.build import BuildReport, build_suite

@@ -1,7 +1,7 @@
 """From a suite's source folder to one suite file.
 
-The same source gives the same content hash on any machine, and the same bytes with the same version of SQLite and
-cultev. Nothing appears under the target's name until all of it is right.
+The same source gives the same content hash on any machine, and the same bytes with the same version of SQLite
+and cultev. Nothing appears under the target's name until all of it is right.
 
 Standard library only: the package's own build loads this before anything is installed.
 """
@@ -44,7 +44,8 @@ def build_suite(source_dir: str | os.PathLike[str], target_db: str | os.PathLike
 
     Args:
         source_dir: holds suite.toml and items.jsonl.
-        target_db: the file to write; an older suite file there is replaced in one step, anything else is refused.
+        target_db: the file to write; an older suite file there is replaced in one step, anything else is
+            refused.
 
     Raises:
         SuiteSourceError: the source says something impossible; up to 20 places are named.
@@ -90,7 +91,9 @@ def build_into(source_dir: Path, folder: Path) -> BuildReport:
     name = source_dir.name
     found = read_header(source_dir, Problems(source_dir)).name
     if found != name:
-        raise SuiteSourceError(f"The folder {source_dir} holds a suite named {found!r}.", f"Rename it to {found!r}.")
+        raise SuiteSourceError(
+            f"The folder {source_dir} holds a suite named {found!r}.", f"Rename it to {found!r}."
+        )
     return build_suite(source_dir, folder / f"{name}.db")
 
 
@@ -117,7 +120,9 @@ def _guard(target: Path) -> None:
     except OSError as error:
         raise SuiteError(f"{target} can't be read: {error.strerror or error}.") from error
     if not replaceable:
-        raise SuiteError(f"{target} exists and is not a suite; it was left alone.", "Name another file with -o FILE.")
+        raise SuiteError(
+            f"{target} exists and is not a suite; it was left alone.", "Name another file with -o FILE."
+        )
 
 
 def _write(draft: Path, header: Header, source: Path, problems: Problems) -> tuple[int, str]:
@@ -169,7 +174,19 @@ def _write_item(db: sqlite3.Connection, suite: str, seq: int, item: Item) -> Non
     rank = schema.rank(suite, item.id)
     answers = schema.canonical(item.answers)
     labels = item.label_set if item.kind == "label" else ""
-    row = (item.id, seq, rank, item.kind, item.culture, item.topic, item.group, labels, answers, item.status, "{}")
+    row = (
+        item.id,
+        seq,
+        rank,
+        item.kind,
+        item.culture,
+        item.topic,
+        item.group,
+        labels,
+        answers,
+        item.status,
+        "{}",
+    )
     db.execute("INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
     for language, text in item.texts.items():
         body: dict[str, object] = {}

@@ -26,7 +26,7 @@ def builtin_names() -> tuple[str, ...]:
 
 
 def builtin_suite(name: str) -> Path:
-    """The built file of one built-in suite; in a checkout it is first built where absent or older than its source.
+    """The built file of one built-in suite; a checkout builds what is absent or outdated first.
 
     Raises:
         SuiteNotFound: there is no built-in suite of that name.
@@ -34,7 +34,9 @@ def builtin_suite(name: str) -> Path:
         SuiteError: there is nowhere to build it.
     """
     if name not in builtin_names():
-        raise SuiteNotFound(f"There is no built-in suite named {name!r}.", f"Built in: {', '.join(builtin_names())}.")
+        raise SuiteNotFound(
+            f"There is no built-in suite named {name!r}.", f"Built in: {', '.join(builtin_names())}."
+        )
     folders = locate.suite_dirs()
     source = builtin_suite_sources().get(name)
     if source is None:

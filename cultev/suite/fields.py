@@ -16,7 +16,7 @@ from cultev.errors import SuiteSourceError
 
 MAX_PROBLEMS = 20
 
-# Overrides and embeddings reorder what a reader sees; a byte order mark, U+FFFD and noncharacters are accidents.
+# Overrides and embeddings reorder what a reader sees; byte order marks, U+FFFD and their like are accidents.
 _UNWANTED = frozenset("\u202a\u202b\u202c\u202d\u202e\u2028\u2029\ufeff\ufffd\ufffe\uffff")
 
 Complain = Callable[[str], None]
@@ -40,7 +40,9 @@ class Problems:
     def error(self) -> SuiteSourceError:
         """All of them as one error."""
         many = len(self.found)
-        count = "1 problem" if many == 1 else f"{many} problems" + (" or more" if many >= MAX_PROBLEMS else "")
+        count = (
+            "1 problem" if many == 1 else f"{many} problems" + (" or more" if many >= MAX_PROBLEMS else "")
+        )
         message = f"The suite's source has {count}:\n" + "\n".join(f"  {text}" for text in self.found)
         return SuiteSourceError(message, "Mend them and build again; nothing was written.")
 
@@ -52,7 +54,7 @@ class Problems:
 
 @dataclass
 class Fields:
-    """One table or object: hands its fields out once, and complains of the missing, the unknown and the mistyped."""
+    """One table or object: hands its fields out, and complains of missing, unknown and mistyped ones."""
 
     data: Mapping[str, Any]
     complain: Complain
@@ -61,7 +63,7 @@ class Fields:
     seen: set[str] = field(default_factory=set)
 
     def take(self, key: str, kind: type, default: Any = None) -> Any:
-        """A field of one type; without a default it must be there. A wrong one counts as empty after the complaint."""
+        """A field of one type; without a default it must be there. After a complaint it is empty."""
         self.seen.add(key)
         if key not in self.data:
             if default is None:
@@ -73,7 +75,9 @@ class Fields:
             return kind()
         return value
 
-    def text(self, key: str, default: str | None = None, pattern: re.Pattern[str] | None = None, like: str = "") -> str:
+    def text(
+        self, key: str, default: str | None = None, pattern: re.Pattern[str] | None = None, like: str = ""
+    ) -> str:
         """A text without accidents; a pattern must fit it whole."""
         value = self.take(key, str, default)
         if key not in self.data or type(self.data[key]) is not str or (value == "" and default == ""):

@@ -16,7 +16,7 @@ LABEL_SETS: Mapping[str, tuple[str, ...]] = {
     "acceptability": ("yes", "no", "neutral"),
     "truth": ("true", "false"),
 }
-"""Label ids by label set, in the order in which they are listed to a model. Their words are in cultev.prompt."""
+"""Label ids by label set, in the order in which a model sees them. Their words are in cultev.prompt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """The suite file's layout: its tables, its views, and the hash over its content.
 
-A suite is one SQLite file, told from others by ``APPLICATION_ID`` and read by the layout that ``SCHEMA_VERSION``
-(SQLite's ``user_version``) names. The content hash is over canonical rows, never over the file's bytes, so that the
-same source gives the same hash with any SQLite on any machine.
+A suite is one SQLite file, told from others by ``APPLICATION_ID`` and read by the layout that
+``SCHEMA_VERSION`` (SQLite's ``user_version``) names. The content hash is over canonical rows, never over the
+file's bytes, so that the same source gives the same hash with any SQLite on any machine.
 
 Standard library only: the package's own build loads this before anything is installed.
 """
@@ -16,14 +16,14 @@ import sqlite3
 APPLICATION_ID = 0x43565355
 """'CVSU', at byte 68 of every suite file."""
 
-RESULTS_APPLICATION_ID = 0x43565253
-"""'CVRS', at byte 68 of every results file: known here so that a mix-up gets a helpful word."""
+RESULTS_APPLICATION_ID = 0x43565245
+"""'CVRE', at byte 68 of every results file: known here so that a mix-up gets a helpful word."""
 
 SCHEMA_VERSION = 1
 PAGE_SIZE = 4096
 
-# Tables but media are WITHOUT ROWID: rows lie in the order of their key, so a file's pages (and a reader's walk over
-# them) don't depend on the order of insertion. answers, body and lists in suite are canonical JSON.
+# Tables but media are WITHOUT ROWID: rows lie in the order of their key, so a file's pages (and a walk
+# over them) don't depend on the order of insertion. answers, body and the lists in suite are canonical JSON.
 TABLES = """
 CREATE TABLE suite (
   key TEXT NOT NULL PRIMARY KEY,
@@ -130,10 +130,10 @@ def canonical(value: object) -> str:
 
 
 def rank(suite: str, item: str) -> int:
-    """Where an item stands in the fixed shuffled order: 63 bits of SHA-256 over the suite's name and the item's id.
+    """Where an item stands in the fixed shuffled order: 63 bits of SHA-256 over suite name and item id.
 
-    Any first N items by rank are a sample that favours no culture, and an item keeps its place among the others
-    when a later version of the suite adds or drops some.
+    The first N items by rank are a sample that favours no culture, and an item keeps its place among the
+    others when a later version of the suite adds or drops some.
     """
     digest = hashlib.sha256(f"{suite}\0{item}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
@@ -167,8 +167,9 @@ def expected_layout() -> list[tuple[str, str, str]]:
 def content_hash(db: sqlite3.Connection) -> str:
     """SHA-256 over every row that is content, as 64 hex digits, in memory that doesn't grow with the file.
 
-    A row enters as the canonical JSON of ``[table, column, ...]`` and a line feed, tables in a fixed order and rows
-    by primary key; a BLOB enters as the SHA-256 of its bytes. The first line names the schema version.
+    A row enters as the canonical JSON of ``[table, column, ...]`` and a line feed, tables in a fixed order
+    and rows by primary key; a BLOB enters as the SHA-256 of its bytes. The first line names the schema
+    version.
     """
     digest = hashlib.sha256(f"cultev suite {SCHEMA_VERSION}\n".encode())
     for table, query in _HASHED:

@@ -1,8 +1,8 @@
 """A suite's source: a folder of ``suite.toml`` and ``items.jsonl``, read and checked line by line.
 
-Every complaint names its file and line. Text is normalised to Unicode NFC here, so that the same words typed on two
-keyboards are one text; everything else that looks like an accident (control characters, template braces, blanks
-around a text) is refused instead of mended.
+Every complaint names its file and line. Text is normalised to Unicode NFC here, so that the same words typed
+on two keyboards are one text; everything else that looks like an accident (control characters, template
+braces, blanks around a text) is refused instead of mended.
 
 Standard library only: the package's own build loads this before anything is installed.
 """
@@ -19,7 +19,18 @@ from typing import Any
 
 from cultev.errors import SuiteSourceError
 from cultev.suite.fields import Complain, Fields, Problems, clean, shown
-from cultev.suite.item import KINDS, LABEL_SETS, LATER_KINDS, STATUSES, Choice, Item, Label, Source, Text, TrueFalse
+from cultev.suite.item import (
+    KINDS,
+    LABEL_SETS,
+    LATER_KINDS,
+    STATUSES,
+    Choice,
+    Item,
+    Label,
+    Source,
+    Text,
+    TrueFalse,
+)
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -34,6 +45,7 @@ _SPDX = re.compile(r"[A-Za-z0-9.+-]+( (AND|OR|WITH) [A-Za-z0-9.+-]+)*")
 _GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _URI = re.compile(r"[a-z][a-z0-9+.-]*:\S+", re.IGNORECASE)
 _RESERVED_CONTEXTS = ("none", "country")
+
 
 @dataclass(frozen=True)
 class Header:
@@ -177,7 +189,7 @@ def _item(data: dict[str, Any], header: Header, complain: Complain, problems: Pr
         return None
     common: Any = (ident, culture, topic, group, answers, texts, sources, status)
     if kind == "label":
-        return Label(*common, labels=labels)
+        return Label(*(*common, labels))
     return Choice(*common) if kind == "choice" else TrueFalse(*common)
 
 
@@ -316,19 +328,13 @@ def _entry(key: str, table: object, complain: Complain, problems: Problems) -> F
 
 
 def _names(one: Fields, key: str, languages: tuple[str, ...], *, needed: bool = True) -> dict[str, str]:
-    """Names by language. English is always allowed, for tables.
-
-    A country's name is put into prompts, so it must exist in every language of the suite or in none.
-    """
+    """Names by language. English is always allowed, for tables."""
     names = one.texts(key, None if needed else {})
     if needed and one.data.get(key) == {}:
         one.complain(f"{one.within}{key!r} is empty")
     for code in names:
         if code not in languages and code != "en":
             one.complain(f"{one.within}{key}.{code}: {code!r} is not one of the suite's languages")
-    missing = [code for code in languages if code not in names]
-    if names and missing and not needed:
-        one.complain(f"{one.within}{key!r} is missing in {', '.join(missing)}")
     return names
 
 
