@@ -5,7 +5,9 @@ All of SQLite's complaints become errors of ours here, with the next step.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +40,8 @@ def explained(path: Path) -> Iterator[None]:
         if known is None:
             raise  # a mistake of cultev's own: it must not pass for a damaged file
         raise known from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:  # SQLite checks pages, not what stands in them
+        raise _damaged(path, str(error)) from error
     except PermissionError as error:
         raise ResultsReadOnly(
             f"The results file {path} can't be written: permission denied.",
@@ -72,10 +76,14 @@ def _explain(path: Path, error: sqlite3.Error) -> ResultsError | None:
             "Check the disk and run the same command again; what was answered before is kept.",
         )
     if "malformed" in text or "not a database" in text or "corrupt" in text:
-        return ResultsDamaged(
-            f"The results file {path} is damaged: {error}.", "Keep it aside, and start a new one with --db FILE."
-        )
+        return _damaged(path, str(error))
     return None
+
+
+def _damaged(path: Path, why: str) -> ResultsDamaged:
+    return ResultsDamaged(
+        f"The results file {path} is damaged: {why}.", "Keep it aside, and start a new one with --db FILE."
+    )
 
 
 def open_results(path: Path, *, write: bool) -> sqlite3.Connection:
@@ -142,14 +150,20 @@ def _check(connection: sqlite3.Connection, path: Path, write: bool) -> None:
     if tables:
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise ResultsDamaged(
-                f"The results file {path} is damaged: {verdict}.", "Keep it aside, and start a new one with --db FILE."
-            )
+            raise _damaged(path, verdict)
+        missing = _objects(version) - {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        if missing:
+            raise _damaged(path, f"it has no {min(missing)}")
     for number in range(version, len(MIGRATIONS)):
         connection.executescript(
             f"BEGIN IMMEDIATE; PRAGMA application_id={APPLICATION_ID}; {MIGRATIONS[number]}"
             f"PRAGMA user_version={number + 1}; COMMIT;"
         )
+
+
+def _objects(version: int) -> set[str]:
+    """Names of the tables, views and indexes that a file of a schema version has."""
+    return set(re.findall(r"CREATE (?:TABLE|VIEW|INDEX) (\w+)", "".join(MIGRATIONS[:version])))
 
 
 class WriterLock:
