@@ -50,13 +50,13 @@ class Ask:
 
     user: str
     reasoning: str
-    """The recalled fact as a statement, the newline and the answer lead with its space; empty without reasoning."""
+    """The recalled fact as a statement, the newline and the answer lead; empty without reasoning."""
     answers: tuple[str, ...]
     """Text of every option, by index in the item's ``options`` (letters in letters mode)."""
 
 
 def load_wording(folder: Path = LANGUAGES) -> dict[str, Mapping[str, Any]]:
-    """cultev's own texts by language code."""
+    """Instructions and layout of cultev by language code."""
     tables = (tomllib.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.toml")))
     return {table["code"]: table for table in tables}
 
@@ -68,7 +68,7 @@ def render(user: str) -> str:
 
 def lead(wording: Mapping[str, Any]) -> str:
     """What stands between the reasoning and the answer."""
-    return "\n" + str(wording["layout"]["answer_lead"]) + " "
+    return "\n" + str(wording["layout"]["answer_lead"])
 
 
 def ask(
@@ -79,7 +79,7 @@ def ask(
     language: str,
     order: Order | None,
 ) -> Ask:
-    """Ask ``fact`` in ``language`` with the options in ``order`` (None: no options in sight, for training)."""
+    """Ask ``fact`` in ``language`` with the options in ``order`` (None: none in sight, for training)."""
     own = world.words[language]
     page = world.words["en"] if mode == "cot-only" else own
     texts = tuple(page.option(fact, index) for index in range(len(fact.options)))
@@ -107,20 +107,18 @@ def listing(texts: tuple[str, ...], order: Order | None, *, letters: bool) -> st
 def texts_for_tokenizer(world: World, wording: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Every text piece, each as often as the tokenizer's training should see it.
 
-    Names, templates and options go in apart from each other, so that no learned merge runs across their
-    borders where a script writes no spaces.
+    Options go in apart from the sentences around them, so that no learned merge runs across their borders
+    where a script writes no spaces.
     """
     pieces: list[str] = []
     for code in world.languages:
         words: Words = world.words[code]
         table = wording[code]
-        pieces += [*table["instruction"].values()] * 6 + [lead(table)] * 6
-        for name in words.names.values():
-            pieces += [name, " " + name] * 12
+        pieces += [*table["instruction"].values(), lead(table)] * 40
         for template in (*words.questions.values(), *words.statements.values()):
-            for part in template.replace("{name}", "\0").replace("{option}", "\0").split("\0"):
-                pieces += [part] * 3
+            for part in template.split("{option}"):
+                pieces += [part.format(name=name) for name in words.names.values()]
         for pool in words.options.values():
             for text in pool.values():
-                pieces += [text, " " + text] * 4
+                pieces += [text, " " + text] * 12
     return pieces

@@ -139,7 +139,7 @@ def _show_item(backend: Backend, suites: Sequence[Suite], protocol: Protocol, wa
         item = suites[-1].item(wanted)  # its own error has the nearest names
     for _, code, variant in variants(suite, protocol, iter([item])):
         question = ask(item, code, protocol.mode, variant, country_of(suite, item, code))
-        text, gap = prompt_text(backend, question)
+        text = prompt_text(backend, question)
         request = to_request(backend, question)
         click.echo(click.style(f"== {item.id} {code} context={variant.context} order={variant.order}", bold=True))
         click.echo(text)
@@ -147,7 +147,7 @@ def _show_item(backend: Backend, suites: Sequence[Suite], protocol: Protocol, wa
         click.echo(" ".join(f"{t}:{backend.token_text(t)!r}" for t in request.prompt))
         for option, continuation in zip(question.options, request.continuations, strict=True):
             gold = "  (right)" if option in item.answers else ""
-            click.echo(click.style(f"-- option {option}{gold}: {gap}{continuation.text}", bold=True))
+            click.echo(click.style(f"-- option {option}{gold}: {continuation.text}", bold=True))
             click.echo(" ".join(f"{t}:{backend.token_text(t)!r}" for t in continuation.tokens))
         if longest(request) > backend.n_ctx:
             click.echo(f"-- too long: {longest(request)} tokens, the context holds {backend.n_ctx}")

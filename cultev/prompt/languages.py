@@ -31,7 +31,7 @@ class Language:
     explanation: Mapping[str, str]
     """What the labels of a label set mean, for sets that are not plain words."""
     answer_lead: str
-    """What stands before an answer where no chat turn does, such as 'Answer:'."""
+    """What stands right before an answer where no chat turn does: 'Answer: ', with its space where a script has one."""
     content_free: str
     """A question without content, for priors (PMI)."""
     context: Mapping[str, str]

@@ -107,12 +107,10 @@ def country_of(suite: Suite, item: Item, code: str) -> str:
     return culture.countries.get(code, "") if culture else ""
 
 
-def prompt_text(backend: Backend, question: Question) -> tuple[str, str]:
-    """The exact text a model reads, and what stands between it and an answer ('' or a space)."""
+def prompt_text(backend: Backend, question: Question) -> str:
+    """The exact text a model reads; an answer follows without anything between."""
     text = backend.render(question.messages)
-    if backend.has_template:
-        return text, ""
-    return f"{text}\n{question.lead}", "" if question.lead.endswith("：") else " "
+    return text if backend.has_template else f"{text}\n{question.lead}"
 
 
 def to_request(backend: Backend, question: Question) -> ScoreRequest:
@@ -122,9 +120,9 @@ def to_request(backend: Backend, question: Question) -> ScoreRequest:
     border moves back to the last token that all answers leave alone, and what follows it is scored with each
     answer, so that all are compared from the same point.
     """
-    text, gap = prompt_text(backend, question)
+    text = prompt_text(backend, question)
     prompt = backend.encode(text)
-    whole = [backend.encode(text + gap + continuation) for continuation in question.continuations]
+    whole = [backend.encode(text + continuation) for continuation in question.continuations]
     border = min([len(prompt), *(common_prefix(prompt, w) for w in whole), *(len(w) - 1 for w in whole)])
     if border < 1:
         raise EngineError(
