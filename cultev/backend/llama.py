@@ -217,7 +217,12 @@ class LlamaBackend(TreeScorer):
         return out
 
     def _compute_shared(
-        self, tree: TokenTree, trunk: int, wanted: Wanted, by_node: dict[int, list[int]], out: NDArray[np.float64]
+        self,
+        tree: TokenTree,
+        trunk: int,
+        wanted: Wanted,
+        by_node: dict[int, list[int]],
+        out: NDArray[np.float64],
     ) -> None:
         api, n = self._api, len(tree.tokens)
         below: list[list[int]] = [[] for _ in range(n)]

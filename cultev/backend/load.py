@@ -90,5 +90,3 @@ def _engine_at_hand() -> str:
     if importlib.util.find_spec("llama_cpp"):
         return "gguf"
     raise MissingExtra("onnx", "Running a model")
-
-

@@ -16,7 +16,19 @@ ENGINES = {
 }
 """Packages that engines need, and the extra that brings each."""
 
-CPU_FEATURES = ("avx", "avx2", "f16c", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "neon", "asimd", "sve")
+CPU_FEATURES = (
+    "avx",
+    "avx2",
+    "f16c",
+    "fma",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "amx_int8",
+    "neon",
+    "asimd",
+    "sve",
+)
 """Instruction sets that decide how fast quantized models run, as Linux names them."""
 
 
@@ -53,7 +65,7 @@ def cores() -> int:
 
 def accelerators() -> list[str]:
     """What installed engines could run on besides the processor; loads them to ask."""
-    found = []
+    found: list[str] = []
     try:
         import onnxruntime
 

@@ -41,7 +41,9 @@ def gather_logprobs(
     for start in range(0, n, block):
         part = logits[start : start + block]
         top = part.max(axis=1, keepdims=True)
-        normaliser[start : start + block] = top[:, 0] + np.log(np.exp(part - top).sum(axis=1, dtype=np.float32))
+        normaliser[start : start + block] = top[:, 0] + np.log(
+            np.exp(part - top).sum(axis=1, dtype=np.float32)
+        )
     picked = logits[rows, tokens].astype(np.float64)
     result: NDArray[np.float64] = picked - normaliser[rows]
     return result
@@ -85,7 +87,9 @@ class TreeScorer(ABC):
             slices = list(_slices(request, self.limits))
             if len(slices) > 1:
                 self._hold(request.prompt[:-1])
-                scores = [s for part in slices for s in self._score_tree([part], len(request.prompt) - 1)[0].scores]
+                scores = [
+                    s for part in slices for s in self._score_tree([part], len(request.prompt) - 1)[0].scores
+                ]
                 return [ScoreResult(request.key, tuple(scores))]
         self._hold(pack.trunk)
         return self._score_tree(todo, len(pack.trunk))
@@ -104,7 +108,9 @@ class TreeScorer(ABC):
         results = []
         for request, rows in zip(requests, tree.reads, strict=True):
             scores = tuple(
-                _score(continuation, [logprobs[place[p]] for p in zip(nodes, continuation.tokens, strict=True)])
+                _score(
+                    continuation, [logprobs[place[p]] for p in zip(nodes, continuation.tokens, strict=True)]
+                )
                 for continuation, nodes in zip(request.continuations, rows, strict=True)
             )
             results.append(ScoreResult(request.key, scores))

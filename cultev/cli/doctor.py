@@ -14,7 +14,13 @@ PROOF_ITEMS = 12
 
 @click.command()
 @click.argument("model", required=False)
-@click.option("--items", type=click.IntRange(1, 500), default=PROOF_ITEMS, show_default=True, help="Questions to prove prefix reuse on.")
+@click.option(
+    "--items",
+    type=click.IntRange(1, 500),
+    default=PROOF_ITEMS,
+    show_default=True,
+    help="Questions to prove prefix reuse on.",
+)
 @engine_options
 def doctor(model: str | None, items: int, threads: int | None, n_ctx: int | None) -> None:
     """Say what is installed, and prove on MODEL that sharing prefixes equals computing again.
@@ -38,7 +44,9 @@ def doctor(model: str | None, items: int, threads: int | None, n_ctx: int | None
         if version or package != "onnxruntime-gpu":
             line(package, version or f'not installed: pip install "cultev[{machine.ENGINES[package]}]"')
     line("accelerators", ", ".join(machine.accelerators()) or "none: models run on the processor")
-    if model is None and not (versions["llama-cpp-python"] or versions["onnxruntime"] or versions["onnxruntime-gpu"]):
+    if model is None and not (
+        versions["llama-cpp-python"] or versions["onnxruntime"] or versions["onnxruntime-gpu"]
+    ):
         return
     if not _prove(line, model, items, threads, n_ctx):
         sys.exit(1)
@@ -64,7 +72,10 @@ def _prove(line: _Lines, model: str | None, items: int, threads: int | None, n_c
     backend = open_backend(find_model(model), n_ctx=n_ctx, threads=threads)
     try:
         info = backend.info
-        line("model", f"{info.name}: {info.architecture}, {info.quantization}, {info.n_params / 1e6:,.1f} M parameters")
+        line(
+            "model",
+            f"{info.name}: {info.architecture}, {info.quantization}, {info.n_params / 1e6:,.1f} M parameters",
+        )
         line("context", f"{backend.n_ctx:,} tokens used of {info.n_ctx:,}")
         line("chat template", "its own" if backend.has_template else "none: plain text")
         line("engine", ", ".join(f"{k} {v}" for k, v in info.extra.items()))
@@ -78,8 +89,14 @@ def _prove(line: _Lines, model: str | None, items: int, threads: int | None, n_c
         proof = prove_reuse(backend, requests)
         verdict = "equals computing again" if proof.holds else "DIFFERS from computing again"
         line("prefix reuse", f"{verdict} on {proof.n_requests} questions, {proof.n_options} options")
-        line("", f"largest difference {proof.worst_per_token:.2g} nats per token (allowed: {proof.tolerance:g}),")
-        line("", f"{proof.worst_total:.2g} per option; same choice {proof.same_choice} of {proof.n_requests} times")
+        line(
+            "",
+            f"largest difference {proof.worst_per_token:.2g} nats per token (allowed: {proof.tolerance:g}),",
+        )
+        line(
+            "",
+            f"{proof.worst_total:.2g} per option; same choice {proof.same_choice} of {proof.n_requests} times",
+        )
         return proof.holds
     finally:
         backend.close()

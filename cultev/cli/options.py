@@ -31,6 +31,10 @@ def table_options(function: F) -> F:
 def engine_options(function: F) -> F:
     """--threads and --n-ctx, for every command that loads a model."""
     function = click.option(
-        "--n-ctx", type=click.IntRange(min=16), help="Longest prompt and answer, in tokens. [default: model's, at most 4096]"
+        "--n-ctx",
+        type=click.IntRange(min=16),
+        help="Longest prompt and answer, in tokens. [default: model's, at most 4096]",
     )(function)
-    return click.option("--threads", type=click.IntRange(min=1), help="Compute threads. [default: all cores]")(function)
+    return click.option(
+        "--threads", type=click.IntRange(min=1), help="Compute threads. [default: all cores]"
+    )(function)

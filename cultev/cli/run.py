@@ -21,16 +21,64 @@ NORMS = ["sum", "token", "byte", "char", "pmi"]
 
 @click.command()
 @click.argument("model", required=False)
-@click.option("--suite", "-s", "suite_names", multiple=True, metavar="NAME|FILE", help="A suite; may be repeated. [default: the built-in ones]")
-@click.option("--language", "-l", "languages", multiple=True, metavar="CODE", help="Ask in this language only; may be repeated.")
-@click.option("--context", "-c", "contexts", multiple=True, metavar="NAME", help="Ask in this context only (none, country, value, rule); may be repeated.")
-@click.option("--mode", type=click.Choice(["text", "letters"]), default="text", show_default=True, help="Compare the options' texts or their letters.")
-@click.option("--norm", type=click.Choice(NORMS), default="sum", show_default=True, help="What decides between options of different length; the others are stored too.")
+@click.option(
+    "--suite",
+    "-s",
+    "suite_names",
+    multiple=True,
+    metavar="NAME|FILE",
+    help="A suite; may be repeated. [default: the built-in ones]",
+)
+@click.option(
+    "--language",
+    "-l",
+    "languages",
+    multiple=True,
+    metavar="CODE",
+    help="Ask in this language only; may be repeated.",
+)
+@click.option(
+    "--context",
+    "-c",
+    "contexts",
+    multiple=True,
+    metavar="NAME",
+    help="Ask in this context only (none, country, value, rule); may be repeated.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["text", "letters"]),
+    default="text",
+    show_default=True,
+    help="Compare the options' texts or their letters.",
+)
+@click.option(
+    "--norm",
+    type=click.Choice(NORMS),
+    default="sum",
+    show_default=True,
+    help="What decides between options of different length; the others are stored too.",
+)
 @click.option("--pmi", is_flag=True, help="Ask for the options' priors as well (--norm pmi implies it).")
-@click.option("--orders", type=click.IntRange(1, 26), default=1, show_default=True, help="Option orders to ask each item in.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="N items of each suite, a fixed random sample.")
-@click.option("--by", multiple=True, metavar="DIMENSION", help="Group the table by this instead; may be repeated.")
-@click.option("--show", "shown", metavar="ITEM", help="Print the exact text and token ids the model reads for ITEM, and stop.")
+@click.option(
+    "--orders",
+    type=click.IntRange(1, 26),
+    default=1,
+    show_default=True,
+    help="Option orders to ask each item in.",
+)
+@click.option(
+    "--limit", type=click.IntRange(min=1), metavar="N", help="N items of each suite, a fixed random sample."
+)
+@click.option(
+    "--by", multiple=True, metavar="DIMENSION", help="Group the table by this instead; may be repeated."
+)
+@click.option(
+    "--show",
+    "shown",
+    metavar="ITEM",
+    help="Print the exact text and token ids the model reads for ITEM, and stop.",
+)
 @engine_options
 @db_option
 @table_options
@@ -141,7 +189,9 @@ def _show_item(backend: Backend, suites: Sequence[Suite], protocol: Protocol, wa
         question = ask(item, code, protocol.mode, variant, country_of(suite, item, code))
         text = prompt_text(backend, question)
         request = to_request(backend, question)
-        click.echo(click.style(f"== {item.id} {code} context={variant.context} order={variant.order}", bold=True))
+        click.echo(
+            click.style(f"== {item.id} {code} context={variant.context} order={variant.order}", bold=True)
+        )
         click.echo(text)
         click.echo(click.style(f"-- {len(request.prompt)} tokens", bold=True))
         click.echo(" ".join(f"{t}:{backend.token_text(t)!r}" for t in request.prompt))

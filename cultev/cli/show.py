@@ -16,7 +16,13 @@ FULL = ("suite", "culture", "language", "context")
 
 
 def show_run(
-    db: Path, run: str, *, by: Sequence[str] = (), norm: str | None = None, as_json: bool = False, as_csv: bool = False
+    db: Path,
+    run: str,
+    *,
+    by: Sequence[str] = (),
+    norm: str | None = None,
+    as_json: bool = False,
+    as_csv: bool = False,
 ) -> None:
     """Print a run's tables, or its cells as JSON or CSV.
 
@@ -53,7 +59,8 @@ def run_head(connection: sqlite3.Connection, run: str) -> dict[str, Any]:
     rows = cursor.fetchall()
     if len(rows) != 1:
         raise UsageError(
-            f"{'No run begins' if not rows else 'Several runs begin'} with '{run}'.", "See them: cultev runs list"
+            f"{'No run begins' if not rows else 'Several runs begin'} with '{run}'.",
+            "See them: cultev runs list",
         )
     return dict(zip(names, rows[0], strict=True))
 
@@ -77,7 +84,9 @@ def _print_plain(
     emit_csv(list(rows[0]) if rows else list(by), [list(row.values()) for row in rows])
 
 
-def _print_tables(connection: sqlite3.Connection, head: dict[str, Any], by: Sequence[str], norm: str | None) -> None:
+def _print_tables(
+    connection: sqlite3.Connection, head: dict[str, Any], by: Sequence[str], norm: str | None
+) -> None:
     from rich.console import Console
 
     from cultev.report.tables import accuracy_table, matrix
@@ -102,11 +111,15 @@ def _print_tables(connection: sqlite3.Connection, head: dict[str, Any], by: Sequ
                 console.print()
                 console.print(accuracy_table(some, (dimension,), f"{name} by {dimension}"))
         both = [
-            c for c in cells(connection, run, ("suite", "culture", "language"), norm) if c.place["suite"] == name
+            c
+            for c in cells(connection, run, ("suite", "culture", "language"), norm)
+            if c.place["suite"] == name
         ]
         if len({c.place["language"] for c in both}) > 1:
             console.print()
-            console.print(matrix(both, "culture", "language", f"{name}: right, in %, by culture and language"))
+            console.print(
+                matrix(both, "culture", "language", f"{name}: right, in %, by culture and language")
+            )
     console.print()
     console.print(
         "[dim]n: answers. Interval: Wilson; bootstrap over groups where answers depend on each other. constant: best"

@@ -76,7 +76,10 @@ class ChatTemplate:
 
     def _render(self, messages: Sequence[Mapping[str, str]]) -> str:
         return self._template.render(
-            messages=[dict(m) for m in messages], add_generation_prompt=True, enable_thinking=False, **self._tokens
+            messages=[dict(m) for m in messages],
+            add_generation_prompt=True,
+            enable_thinking=False,
+            **self._tokens,
         )
 
 

@@ -64,7 +64,7 @@ def language(code: str) -> Language:
             f"cultev has no instructions in the language '{code}' yet.",
             f"Did you mean '{near[0]}'?" if near else f"It has: {' '.join(codes())}",
         )
-    text = resources.files(__package__).joinpath("languages", f"{code}.toml").read_text(encoding="utf-8")
+    text = resources.files(__package__).joinpath("languages").joinpath(f"{code}.toml").read_text(encoding="utf-8")
     data = tomllib.loads(text)
     return Language(
         code=data["code"],

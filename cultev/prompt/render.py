@@ -88,7 +88,9 @@ def content_free(item: Item, code: str, mode: str, order: int = 0) -> Question:
     options = rotate(item.option_ids, order)
     shown = [option_text(item, option, words) for option in options]
     if mode == "letters":
-        content, continuations = _lay_out(words, mode, item.label_set, words.content_free, [words.content_free] * len(shown))
+        content, continuations = _lay_out(
+            words, mode, item.label_set, words.content_free, [words.content_free] * len(shown)
+        )
     else:
         content, _ = _lay_out(words, mode, item.label_set, words.content_free, [])
         continuations = tuple(shown)
@@ -113,7 +115,9 @@ def _lay_out(
 ) -> tuple[str, tuple[str, ...]]:
     if mode == "letters":
         if len(shown) > len(LETTERS):
-            raise UsageError(f"A question with {len(shown)} options can't be asked by letter.", "Use --mode text.")
+            raise UsageError(
+                f"A question with {len(shown)} options can't be asked by letter.", "Use --mode text."
+            )
         marks = [f"{letter}. " for letter in LETTERS[: len(shown)]]
         continuations: tuple[str, ...] = tuple(LETTERS[: len(shown)])
     else:

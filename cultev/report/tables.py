@@ -47,7 +47,9 @@ def accuracy_table(cells: Sequence[Cell], dimensions: Sequence[str], title: str)
     for cell in cells:
         e = cell.accuracy
         note = [cell.warning] if cell.warning else []
-        note.extend(f"{count} {outcome.replace('_', ' ')}" for outcome, count in sorted(cell.set_aside.items()))
+        note.extend(
+            f"{count} {outcome.replace('_', ' ')}" for outcome, count in sorted(cell.set_aside.items())
+        )
         table.add_row(
             *(cell.place[name] for name in dimensions),
             str(e.n),

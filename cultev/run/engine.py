@@ -106,5 +106,6 @@ def _run_window(
             raise Interrupted("")
     if waiting:
         raise EngineError(
-            f"The engine left {len(waiting)} questions without an answer.", "Run `cultev doctor` on this model."
+            f"The engine left {len(waiting)} questions without an answer.",
+            "Run `cultev doctor` on this model.",
         )

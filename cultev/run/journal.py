@@ -119,7 +119,10 @@ class Journal:
     def has_response(self, key: str) -> bool:
         """Whether this very question was answered by this very model before."""
         with explained(self.path):
-            return self._connection.execute("SELECT 1 FROM responses WHERE key = ?", [key]).fetchone() is not None
+            return (
+                self._connection.execute("SELECT 1 FROM responses WHERE key = ?", [key]).fetchone()
+                is not None
+            )
 
     def unanswered(self, run: RunId, suite: Suite, window: Sequence[Ask]) -> list[Ask]:
         """Those of a window that have no answer in this run yet."""
@@ -183,7 +186,14 @@ class Journal:
             db.execute("UPDATE runs SET status = ?, finished_at = ? WHERE id = ?", [status, finished, run.id])
 
     def _answer_row(self, run: RunId, suite: Suite, protocol: Protocol, ask: Ask) -> _Answer:
-        place = (run.id, suite.content_hash, ask.item.id, ask.language, ask.variant.context, ask.variant.order)
+        place = (
+            run.id,
+            suite.content_hash,
+            ask.item.id,
+            ask.language,
+            ask.variant.context,
+            ask.variant.order,
+        )
         options = json.dumps(ask.options)
         if ask.request is None:
             return (*place, None, None, options, TOO_LONG, None, 0, *[None] * 5)

@@ -68,7 +68,15 @@ def asks(suite: Suite, protocol: Protocol, backend: Backend) -> Iterator[Ask]:
             prior = to_request(backend, content_free(item, code, protocol.mode, variant.order))
         n_tokens = longest(request)
         fits = max(n_tokens, longest(prior) if prior else 0) <= backend.n_ctx
-        yield Ask(item, code, variant, question.options, request if fits else None, prior if fits else None, n_tokens)
+        yield Ask(
+            item,
+            code,
+            variant,
+            question.options,
+            request if fits else None,
+            prior if fits else None,
+            n_tokens,
+        )
 
 
 def count(suite: Suite, protocol: Protocol) -> int:
@@ -86,12 +94,14 @@ def check_languages(suites: Sequence[Suite], protocol: Protocol) -> None:
         if not any(code in suite.languages for suite in suites):
             have = sorted({c for suite in suites for c in suite.languages})
             raise UsageError(
-                f"None of the suites is in the language '{code}'.", f"They have: {' '.join(have)} (use --language)."
+                f"None of the suites is in the language '{code}'.",
+                f"They have: {' '.join(have)} (use --language).",
             )
     unknown = {c for suite in suites for c in suite.languages} - set(codes())
     if unknown and not protocol.languages and all(set(s.languages) <= unknown for s in suites):
         raise UsageError(
-            f"cultev has no instructions in the language '{min(unknown)}' yet.", f"It has: {' '.join(codes())}"
+            f"cultev has no instructions in the language '{min(unknown)}' yet.",
+            f"It has: {' '.join(codes())}",
         )
 
 

@@ -40,7 +40,10 @@ def explained(path: Path) -> Iterator[None]:
         if known is None:
             raise  # a mistake of cultev's own: it must not pass for a damaged file
         raise known from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:  # SQLite checks pages, not what stands in them
+    except (
+        UnicodeDecodeError,
+        json.JSONDecodeError,
+    ) as error:  # SQLite checks pages, not what stands in them
         raise _damaged(path, str(error)) from error
     except PermissionError as error:
         raise ResultsReadOnly(
@@ -58,7 +61,8 @@ def _explain(path: Path, error: sqlite3.Error) -> ResultsError | None:
         )
     if "readonly" in text or "read-only" in text:
         return ResultsReadOnly(
-            f"The results file {path} is read-only.", "Choose another place with --db FILE, or make it writable."
+            f"The results file {path} is read-only.",
+            "Choose another place with --db FILE, or make it writable.",
         )
     if "full" in text:
         return ResultsFull(
@@ -93,18 +97,22 @@ def open_results(path: Path, *, write: bool) -> sqlite3.Connection:
         ResultsError: one of its kinds; see ``cultev.errors``.
     """
     if not write and not path.exists():
-        raise ResultsError(f"There is no results file {path}.", "Make one with `cultev run`, or name it with --db.")
+        raise ResultsError(
+            f"There is no results file {path}.", "Make one with `cultev run`, or name it with --db."
+        )
     if path.is_dir():
         raise NotResults(f"{path} is a folder, not a results file.", "Name a file with --db FILE.")
     if path.exists() and path.stat().st_size:
         with explained(path), path.open("rb") as file:
             if file.read(16) != _MAGIC:
                 raise NotResults(
-                    f"{path} is not a cultev results file (it is not SQLite).", "Choose another name with --db FILE."
+                    f"{path} is not a cultev results file (it is not SQLite).",
+                    "Choose another name with --db FILE.",
                 )
         if write and not os.access(path, os.W_OK):
             raise ResultsReadOnly(
-                f"The results file {path} is read-only.", "Choose another place with --db FILE, or make it writable."
+                f"The results file {path} is read-only.",
+                "Choose another place with --db FILE, or make it writable.",
             )
     with explained(path):
         connection = _connect(path, write)
@@ -151,7 +159,9 @@ def _check(connection: sqlite3.Connection, path: Path, write: bool) -> None:
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise _damaged(path, verdict)
-        missing = _objects(version) - {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        missing = _objects(version) - {
+            name for (name,) in connection.execute("SELECT name FROM sqlite_master")
+        }
         if missing:
             raise _damaged(path, f"it has no {min(missing)}")
     for number in range(version, len(MIGRATIONS)):

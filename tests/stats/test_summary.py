@@ -65,7 +65,12 @@ def test_a_knowing_model_carries_no_warning(tmp_path: Path) -> None:
 def test_cells_add_up(tmp_path: Path) -> None:
     run = do_run(tmp_path / "r.db", FakeBackend(), Protocol(), tmp_path)
     connection = open_results(tmp_path / "r.db", write=False)
-    for by in ((), ("suite",), ("culture", "language"), ("region", "topic", "context", "option_order", "kind")):
+    for by in (
+        (),
+        ("suite",),
+        ("culture", "language"),
+        ("region", "topic", "context", "option_order", "kind"),
+    ):
         assert sum(c.accuracy.n for c in cells(connection, run.id, by)) == 113
     connection.close()
 
