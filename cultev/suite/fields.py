@@ -111,6 +111,13 @@ def clean(text: str, what: str, complain: Complain, problems: Problems | None = 
         complain(f"{what} is empty")
     elif normal != normal.strip():
         complain(f"{what} has blanks around it")
+    if (
+        normal.isprintable()
+        and not _UNWANTED.intersection(normal)
+        and "{" not in normal
+        and "}" not in normal
+    ):
+        return normal  # nearly all texts: the loop below is slow
     for char in normal:
         if char in "{}":
             complain(f"{what} holds a brace, as if a template had not been filled in")
