@@ -11,7 +11,7 @@ import pytest
 from cultev.cli.output import Column, emit_csv, emit_record, emit_table, note, printable
 
 COLUMNS = [Column("name"), Column("share", align="right"), Column("more", in_table=False)]
-ROWS = [{"name": "a", "share": 0.123456, "more": ["x", "y"]}, {"name": "b", "share": None}]
+ROWS: list[dict[str, object]] = [{"name": "a", "share": 0.123456, "more": ["x", "y"]}, {"name": "b", "share": None}]
 
 
 def test_table(capsys: pytest.CaptureFixture[str]) -> None:
