@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 
 from cultev.backend.types import ScoreRequest
 
@@ -130,7 +130,7 @@ def plan(window: Sequence[ScoreRequest], limits: Limits) -> Iterator[Pack]:
     """Cut one window into packs, in the order in which they should be computed."""
     order = sorted(window, key=lambda r: (r.prompt, r.key))
     costs = [_continuation_cost(r) for r in order]
-    shared = [0] + [common_prefix(a.prompt, b.prompt) for a, b in zip(order, order[1:], strict=False)]
+    shared = [0] + [common_prefix(a.prompt, b.prompt) for a, b in pairwise(order)]
     # (first, end, trunk, cut): ranges still to be dealt with, the next one last; cut: into packs as it is.
     stack = [(0, len(order), 0, False)]
     while stack:
@@ -147,7 +147,7 @@ def plan(window: Sequence[ScoreRequest], limits: Limits) -> Iterator[Pack]:
         bounds = [low, *(i for i in range(low + 1, high) if shared[i] <= common), high]
         parts: list[tuple[int, int, int, bool]] = []
         run = low
-        for a, b in zip(bounds, bounds[1:], strict=False):
+        for a, b in pairwise(bounds):
             weight = sum(_new_tokens(order, shared, costs, i, a, trunk) for i in range(a, b))
             if weight > 4 * limits.tokens and b - a < high - low:
                 if run < a:

@@ -56,7 +56,7 @@ class _Lines:
     """Aligned 'name: value' lines."""
 
     def __call__(self, name: str, value: str) -> None:
-        click.echo(f"{name + chr(58) if name else str():<18}{value}")
+        click.echo(f"{name:<16}{value}")
 
 
 def _prove(line: _Lines, model: str | None, items: int, threads: int | None, n_ctx: int | None) -> bool:

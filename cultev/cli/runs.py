@@ -20,7 +20,7 @@ def runs() -> None:
 @table_options
 def list_runs(db: Path, as_json: bool, as_csv: bool) -> None:
     """List all runs, the newest last."""
-    from cultev.cli.output import emit_table
+    from cultev.cli.output import Column, emit_table
     from cultev.run.store import explained, open_results
 
     connection = open_results(db, write=False)
@@ -34,7 +34,17 @@ def list_runs(db: Path, as_json: bool, as_csv: bool) -> None:
             ).fetchall()
     finally:
         connection.close()
-    columns = ["run", "model", "quant", "mode", "suites", "answers", "planned", "status", "started"]
+    columns = [
+        Column("run", whole=True),
+        Column("model"),
+        Column("quantization", in_table=False),
+        Column("mode", in_table=False),
+        Column("suites"),
+        Column("answers", align="right"),
+        Column("planned", title="of", align="right"),
+        Column("status"),
+        Column("started", whole=True, show=lambda text: str(text)[:16].replace("T", " ")),
+    ]
     emit_table(columns, [list(row) for row in rows], title=f"Runs in {db}", json=as_json, csv=as_csv)
 
 

@@ -89,7 +89,7 @@ def _print_tables(
 ) -> None:
     from rich.console import Console
 
-    from cultev.report.tables import accuracy_table, matrix
+    from cultev.report.tables import LEGEND, accuracy_table, matrix
     from cultev.stats.summary import cells
 
     console = Console(highlight=False)
@@ -121,10 +121,7 @@ def _print_tables(
                 matrix(both, "culture", "language", f"{name}: right, in %, by culture and language")
             )
     console.print()
-    console.print(
-        "[dim]n: answers. Interval: Wilson; bootstrap over groups where answers depend on each other. constant: best"
-        " single answer always given. chance: any option. Dim: can't be told from these. More: cultev guide results[/]"
-    )
+    console.print(LEGEND, style="dim")
 
 
 def _how(head: dict[str, Any], norm: str | None) -> str:

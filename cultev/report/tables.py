@@ -11,6 +11,21 @@ from rich.text import Text
 from cultev.stats.summary import ENOUGH, Cell
 
 
+SHORT = {
+    "can't be told from chance": "like chance",
+    "no better than one constant answer": "like constant",
+    "all options tie": "all tie",
+    "most options tie": "ties",
+}
+"""Warnings as a table of 80 columns has room for; the legend below it says what they mean."""
+
+LEGEND = (
+    "n: answers. right: share of right answers, with its 95 % interval (Wilson's; bootstrap over groups where answers"
+    " depend on each other). constant: the best single answer always given. chance: guessing. 'like chance', 'like"
+    " constant': can't be told from these. More: cultev guide results"
+)
+
+
 def cell_row(cell: Cell) -> dict[str, object]:
     """A cell as plain values, for JSON and CSV. Shares are between 0 and 1; unknown ones are None."""
     e = cell.accuracy
@@ -46,7 +61,7 @@ def accuracy_table(cells: Sequence[Cell], dimensions: Sequence[str], title: str)
     table.add_column("", overflow="fold")
     for cell in cells:
         e = cell.accuracy
-        note = [cell.warning] if cell.warning else []
+        note = [SHORT.get(cell.warning, cell.warning)] if cell.warning else []
         note.extend(
             f"{count} {outcome.replace('_', ' ')}" for outcome, count in sorted(cell.set_aside.items())
         )
