@@ -1,8 +1,8 @@
 """What an ONNX folder holds, found out without loading the model.
 
-A folder is what exporters write: a graph, its weights beside it, ``tokenizer.json``, ``config.json`` (or
-onnxruntime-genai's ``genai_config.json``) and maybe a chat template. A path may also name one graph of a folder
-that holds several.
+A folder is what exporters write: a graph, its weights beside it, ``tokenizer.json``, ``config.json``
+(or onnxruntime-genai's ``genai_config.json``) and maybe a chat template. A path may also name one graph of a
+folder that holds several.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class OnnxFolder:
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of everything that decides an answer, in hexadecimal: graph, weights, tokenizer, template, config.
+        """SHA-256 of all that decides an answer: graph, weights, tokenizer, template, config.
 
         Each part is its role's name and its bytes, both preceded by their length; parts are sorted by name.
         Where a file lies and what its folder is called don't matter.
@@ -170,11 +170,18 @@ def _read(path: Path, folder: Path, graph: Path) -> OnnxFolder:
     specials = _json(folder / "special_tokens_map.json")
     add_bos = settings.get("add_bos_token")
     return OnnxFolder(
-        path=path, graph=graph, external=external, tokenizer=tokenizer, config_file=config_file, config=config,
-        template=_template(folder, settings), bos=_token(settings, specials, "bos_token"),
-        eos=_token(settings, specials, "eos_token"), add_bos=add_bos if isinstance(add_bos, bool) else None,
+        path=path,
+        graph=graph,
+        external=external,
+        tokenizer=tokenizer,
+        config_file=config_file,
+        config=config,
+        template=_template(folder, settings),
+        bos=_token(settings, specials, "bos_token"),
+        eos=_token(settings, specials, "eos_token"),
+        add_bos=add_bos if isinstance(add_bos, bool) else None,
         facts=facts,
-    )  # fmt: skip
+    )
 
 
 def _find_graph(path: Path) -> Path:

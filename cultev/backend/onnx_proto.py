@@ -1,8 +1,8 @@
 """What an ONNX file says of itself, read from its bytes: no onnx package, nothing loaded.
 
-An ``.onnx`` file is one protobuf message. This walks the few fields needed (https://onnx.ai/onnx/repo-docs/IR.html,
-``onnx.proto``) and skips the weights, so that a graph of gigabytes costs milliseconds; a file that was cut short
-shows here, before an engine trips over it.
+An ``.onnx`` file is one protobuf message. This walks the few fields needed (of ``onnx.proto`` in the ONNX
+specification) and skips the weights, so that a graph of gigabytes costs milliseconds; a file that was cut
+short shows here, before an engine trips over it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from pathlib import Path
 
 Buffer = bytes | mmap.mmap | memoryview
 
-_TYPE_WORDS = {1: "fp32", 2: "int8", 3: "int8", 10: "fp16", 11: "fp64", 16: "bf16", 17: "fp8", 21: "int4", 22: "int4"}
+_TYPE_WORDS = {1: "fp32", 2: "int8", 3: "int8", 10: "fp16", 11: "fp64", 16: "bf16", 21: "int4", 22: "int4"}
 """TensorProto.DataType -> the word people use; types that only carry shapes and indices are not weights."""
+
+_FOREIGN = "its bytes are not those of an ONNX file"
+_SHORT = "it ends early: a copy or a download was cut short"
 
 _BLOCK_OPS = {"MatMulNBits", "GatherBlockQuantized"}
 """Operators whose weights are packed in blocks of 2 to 8 bits, inside uint8."""
@@ -32,7 +35,7 @@ class GraphFacts:
     operators: frozenset[str]
     """Operator names used in the main graph."""
     n_params: int
-    """Elements of all weights; packed ones count once unpacked. Scales and tables are in it: about 1 % too many."""
+    """Elements of all weights, packed ones counted unpacked; some scales and tables too, about 1 %."""
     quantization: str
     """Type of most weights: 'fp32', 'fp16', 'bf16', 'int8', 'int4'..., or 'unknown'."""
 
@@ -76,9 +79,7 @@ def _graph_facts(data: Buffer, start: int, end: int) -> GraphFacts:
                 weights[name] = kind, size
             if location:
                 external.add(location)
-    return GraphFacts(
-        tuple(sorted(external)), frozenset(n.operator for n in nodes), *_count(nodes, weights)
-    )
+    return GraphFacts(tuple(sorted(external)), frozenset(n.operator for n in nodes), *_count(nodes, weights))
 
 
 def _count(nodes: list[_Node], weights: dict[str, tuple[str, int]]) -> tuple[int, str]:
@@ -87,7 +88,7 @@ def _count(nodes: list[_Node], weights: dict[str, tuple[str, int]]) -> tuple[int
     for node in nodes:
         if node.operator in _BLOCK_OPS:
             bits = node.ints.get("bits", 4)
-            # The packed tensor is the matrix (input 1 of a product, input 0 of a look-up); the rest is scales.
+            # The matrix is input 1 of a product, input 0 of a look-up; scales and zero points follow.
             packed = node.inputs[1 if node.operator == "MatMulNBits" else 0]
             if packed in weights:
                 elements[f"int{bits}"] += weights.pop(packed)[1] * 8 // bits
@@ -163,11 +164,11 @@ def _fields(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int | tup
         elif wire in (1, 5):
             size = 8 if wire == 1 else 4
         else:
-            raise ValueError("its bytes are not those of an ONNX file")
+            raise ValueError(_FOREIGN)
         if field == 0:
-            raise ValueError("its bytes are not those of an ONNX file")
+            raise ValueError(_FOREIGN)
         if start + size > end:
-            raise ValueError("it ends early: a copy or a download was cut short")
+            raise ValueError(_SHORT)
         if wire == 2:
             yield field, (start, start + size)
         start += size
@@ -182,5 +183,4 @@ def _varint(data: Buffer, start: int, end: int) -> tuple[int, int]:
         if byte < 128:
             return value, start
         shift += 7
-    raise ValueError("it ends early: a copy or a download was cut short" if start >= end else
-                     "its bytes are not those of an ONNX file")  # fmt: skip
+    raise ValueError(_SHORT if start >= end else _FOREIGN)

@@ -1,8 +1,8 @@
-"""From a token tree to batches of rows: which tokens go through an ONNX graph together, and after what past.
+"""From a token tree to batches of rows: which tokens go through a graph together, after what past.
 
-An ONNX decoder knows rows, not trees. The tree is cut into chains, each from a branching point down to a leaf along
-the deepest branch; a chain's past is a prefix of the chain it branches off, whose keys and values were kept. That
-computes every token once, in as many levels as the tree branches (Sleator and Tarjan's heavy paths, by depth).
+An ONNX decoder knows rows, not trees. The tree is cut into chains, each from a branching point down to a leaf
+along the deepest branch; a chain's past is a prefix of the chain it branches off, whose keys and values were
+kept. That computes every token once, in few levels (Sleator and Tarjan's heavy paths, by depth).
 """
 
 from __future__ import annotations

@@ -21,8 +21,12 @@ SLICE = 512
 LOGITS_BYTES = 256 * 2**20
 """Bytes of logits that one run may give: rows x tokens x vocabulary x 4."""
 
-PAST_BYTES = 256 * 2**20
+PAST_BYTES = 128 * 2**20
 """Bytes of keys and values that one run's rows may take."""
+
+
+Places = dict[int, tuple[int, list[NDArray[Any]], int]]
+"""Node -> its row's parent node, its row's keys and values (heads x tokens x numbers), its offset in them."""
 
 
 class Session(Protocol):
@@ -55,7 +59,14 @@ class TreeRunner:
     """
 
     def __init__(
-        self, session: Session, ports: GraphPorts, way: Way, *, n_vocab: int, n_ctx: int, last_only: bool = False
+        self,
+        session: Session,
+        ports: GraphPorts,
+        way: Way,
+        *,
+        n_vocab: int,
+        n_ctx: int,
+        last_only: bool = False,
     ) -> None:
         self.session = session
         self.ports = ports
@@ -78,7 +89,7 @@ class TreeRunner:
         self._buffers: list[NDArray[Any]] = [np.empty(0, c.dtype) for c in ports.caches]
 
     def hold(self, trunk: tuple[int, ...]) -> None:
-        """Compute the trunk from nothing, in slices, and keep its keys and values; nothing to do if it is held."""
+        """Compute the trunk from nothing, in slices, and keep its keys and values; nothing to do if held."""
         if trunk == self._trunk:
             return
         self._trunk, self._state = (), self._empty_past(1)
@@ -86,8 +97,9 @@ class TreeRunner:
             names = [c.present for c in self.ports.caches]
             for start in range(0, len(trunk), self._slice):
                 ids = np.array([trunk[start : start + self._slice]])
-                positions = np.arange(start, start + ids.shape[1])[None]
-                self._state = self._run(names, ids, positions, np.ones((1, positions[0, -1] + 1)), self._state, 1)
+                end = start + ids.shape[1]
+                positions = np.arange(start, end)[None]
+                self._state = self._run(names, ids, positions, np.ones((1, end)), self._state, keep=1)
         self._trunk = trunk
 
     def compute(self, tree: TokenTree, wanted: Wanted) -> NDArray[np.float64]:
@@ -96,7 +108,7 @@ class TreeRunner:
         for i, (node, _) in enumerate(wanted):
             asked.setdefault(node, []).append(i)
         result = np.empty(len(wanted), dtype=np.float64)
-        places: dict[int, tuple[int, list[NDArray[Any]], int]] = {}
+        places: Places = {}
         for level in self._levels(tree, asked):
             for batch in batches(level, self._shape):
                 self._compute_batch(batch, asked, wanted, result, places)
@@ -106,6 +118,14 @@ class TreeRunner:
                 "A float16 export often overflows like this: use an int8, int4 or float32 one.",
             )
         return result
+
+    def logits_shape(self, tokens: Sequence[int]) -> tuple[int, ...]:
+        """Rows, tokens and vocabulary of the logits that the graph gives for one short row."""
+        n = len(tokens)
+        given = self._run(
+            [self.ports.logits], np.array([tokens]), np.arange(n)[None], np.ones((1, n)), self._empty_past(1)
+        )
+        return given[0].shape
 
     def _levels(self, tree: TokenTree, asked: dict[int, list[int]]) -> list[list[Row]]:
         if self.way is Way.WHOLE:
@@ -118,9 +138,9 @@ class TreeRunner:
         asked: dict[int, list[int]],
         wanted: Wanted,
         result: NDArray[np.float64],
-        places: dict[int, tuple[int, list[NDArray[Any]], int]],
+        places: Places,
     ) -> None:
-        """One run. ``places`` maps a node to its row's parent node, its row's keys and values, and its offset."""
+        """One run: fills ``result`` and ``places``."""
         lines, picks = self._reads(batch, asked)
         length = max(len(r.tokens) for r in batch)
         past = max(r.past for r in batch)
@@ -133,11 +153,13 @@ class TreeRunner:
         offsets = np.arange(length)[None]
         ends = np.array([[len(r.tokens) - 1] for r in batch])
         starts = np.array([[r.past] for r in batch])
+        positions = starts + np.minimum(offsets, ends)
         mask = np.ones((len(batch), past + length))
         mask[:, :past] = np.arange(past)[None] < starts
-        given = self._run(outputs, ids, starts + np.minimum(offsets, ends), mask, self._past(batch, past, places))
+        given = self._run(outputs, ids, positions, mask, self._past(batch, past, places))
         if keep:
-            own = [np.ascontiguousarray(p[:, :, past : past + keep]) for p in given[-len(self.ports.caches) :]]
+            presents = given[-len(self.ports.caches) :]
+            own = [np.ascontiguousarray(p[:, :, past : past + keep]) for p in presents]
             for i, row in enumerate(batch):
                 kept = [o[i] for o in own]
                 for offset, node in enumerate(row.nodes[: row.keep]):
@@ -145,10 +167,10 @@ class TreeRunner:
         if lines:
             rows, columns = np.array(lines).T
             logits = given[0][rows, 0 if self.last_only else columns].astype(np.float32, copy=False)
-            pairs = [(line, i) for line, indices in enumerate(picks) for i in indices]
-            targets = [i for _, i in pairs]
+            targets = [i for indices in picks for i in indices]
             tokens = np.array([wanted[i][1] for i in targets], dtype=np.intp)
-            result[targets] = gather_logprobs(logits, np.array([line for line, _ in pairs], dtype=np.intp), tokens)
+            lengths = [len(indices) for indices in picks]
+            result[targets] = gather_logprobs(logits, np.repeat(np.arange(len(picks)), lengths), tokens)
 
     def _reads(
         self, batch: Sequence[Row], asked: dict[int, list[int]]
@@ -165,10 +187,8 @@ class TreeRunner:
                     picks.append(indices)
         return lines, picks
 
-    def _past(
-        self, batch: Sequence[Row], slots: int, places: dict[int, tuple[int, list[NDArray[Any]], int]]
-    ) -> list[NDArray[Any]]:
-        """Keys and values before each row, gathered from the trunk and the rows it continues; gaps are zero."""
+    def _past(self, batch: Sequence[Row], slots: int, places: Places) -> list[NDArray[Any]]:
+        """Keys and values before each row, from the trunk and the rows it continues; gaps are zero."""
         pieces = [self._pieces(row, places) for row in batch]
         trunk = len(self._trunk) if self.way is not Way.WHOLE else 0
         past = []
@@ -187,10 +207,8 @@ class TreeRunner:
             past.append(view)
         return past
 
-    def _pieces(
-        self, row: Row, places: dict[int, tuple[int, list[NDArray[Any]], int]]
-    ) -> list[tuple[list[NDArray[Any]], int]]:
-        """What stands between the trunk and a row: (keys and values, how many of them), first things first."""
+    def _pieces(self, row: Row, places: Places) -> list[tuple[list[NDArray[Any]], int]]:
+        """What stands between the trunk and a row, in order: keys and values, and how many of them."""
         parts, node = [], row.parent
         while node >= 0:
             node, kept, offset = places[node]
@@ -209,7 +227,7 @@ class TreeRunner:
         past: Sequence[NDArray[Any]],
         keep: int = 0,
     ) -> list[NDArray[Any]]:
-        """One run of the graph; ``ids`` and ``positions`` are rows x tokens, ``mask`` rows x (past + tokens)."""
+        """One run; ``ids`` and ``positions`` are rows x tokens, ``mask`` rows x (past + tokens)."""
         ports = self.ports
         slots = mask.shape[1] - ids.shape[1]
         feeds: dict[str, Any] = {

@@ -1,0 +1,187 @@
+"""ONNX folders through onnxruntime: any exported decoder with (or without) past keys and values.
+
+``onnx_folder`` reads the folder and ``onnx_graph`` the graph's ports; ``onnx_rows`` cuts token trees into
+batches of rows, ``onnx_tree`` runs them, and ``onnx_probe`` finds out how this graph may be fed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cultev.backend.onnx_folder import OnnxFolder, read_folder
+from cultev.backend.onnx_graph import GraphPorts, read_ports
+from cultev.backend.onnx_probe import choose_way
+from cultev.backend.onnx_tokens import OnnxTokens
+from cultev.backend.onnx_tree import TreeRunner, Way, first_line
+from cultev.backend.prefix import Limits, TokenTree
+from cultev.backend.scorer import TreeScorer, Wanted, logits_limit
+from cultev.backend.types import Message, ModelInfo
+from cultev.errors import EngineError, MissingExtra, ModelDamaged, ModelUnsupported
+from cultev.prompt.chat import ChatTemplate, render_plain
+
+CONTEXT = 2048
+"""Context, in tokens, where neither the user nor the config says one."""
+
+PACK_TOKENS = 1024
+PACK_LEAVES = 96
+"""What one pack holds: larger than the planner's usual, since each level of a tree is a run of its own."""
+
+_UNSUPPORTED = ("not a registered", "no op registered", "not_implemented", "ir version", "opset")
+
+
+def physical_cores() -> int:
+    """Cores this process may use, not counting a core's second thread where the system tells them apart."""
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    cores = set()
+    for cpu in os.sched_getaffinity(0):
+        try:
+            cores.add(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text())
+        except OSError:
+            cores.add(str(cpu))
+    return len(cores)
+
+
+class OnnxBackend(TreeScorer):
+    """A ``Backend`` for one ONNX folder.
+
+    ``info.n_params`` counts the elements of the graph's weights (see ``GraphFacts.n_params``); ``info.extra``
+    says the engine's version, device, threads, and how rows share a run (``reuse``).
+
+    Args:
+        path: the folder, or one graph in it.
+        n_ctx: longest prompt + continuation in tokens; the model's own limit where it is less.
+        threads: compute threads; one per physical core by default.
+
+    Raises:
+        MissingExtra: onnxruntime or tokenizers is not installed.
+        ModelNotFound, NotAModel, ModelDamaged, ModelUnsupported: the folder.
+    """
+
+    def __init__(self, path: str | Path, *, n_ctx: int | None = None, threads: int | None = None) -> None:
+        folder = read_folder(path)
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise MissingExtra("onnx", "An ONNX model") from error
+        self._tokens = OnnxTokens(folder)
+        self._template = ChatTemplate(folder.template, folder.bos, folder.eos) if folder.template else None
+        threads = threads or physical_cores()
+        self._session: Any = _open_session(onnxruntime, folder, threads)
+        ports = read_ports(self._session.get_inputs(), self._session.get_outputs(), folder.n_kv_heads, folder.head_dim)
+        self.n_ctx = min(n_ctx or folder.n_ctx or CONTEXT, folder.n_ctx or n_ctx or CONTEXT)
+        n_vocab = self._prepare(ports, folder)
+        self.limits = Limits(tokens=PACK_TOKENS, leaves=PACK_LEAVES, reads=logits_limit(n_vocab))
+        self.info = ModelInfo(
+            path=str(path),
+            name=folder.path.resolve().name,
+            format="onnx",
+            sha256=folder.sha256,
+            architecture=folder.architecture,
+            quantization=folder.quantization,
+            n_params=folder.facts.n_params,
+            n_ctx=folder.n_ctx or self.n_ctx,
+            n_vocab=n_vocab,
+            file_bytes=folder.n_bytes,
+            template_sha256=self._template.sha256 if self._template else "",
+            reference=folder.reference,
+            extra={
+                "engine": f"onnxruntime {onnxruntime.__version__}",
+                "threads": str(threads),
+                "device": "gpu" if "CUDA" in self._session.get_providers()[0] else "cpu",
+                "reuse": self._runner.way.value,
+            },
+        )
+
+    def _prepare(self, ports: GraphPorts, folder: OnnxFolder) -> int:
+        """Try the graph out and choose how to feed it; returns the width of its logits."""
+        try:
+            n_vocab, last_only = _try_out(self._session, ports, self.n_ctx)
+            self._runner, self.difference = choose_way(
+                lambda way: TreeRunner(
+                    self._session, ports, way, n_vocab=n_vocab, n_ctx=self.n_ctx, last_only=last_only
+                ),
+                _ways(ports, folder),
+                n_vocab,
+            )
+        except EngineError as error:
+            raise ModelUnsupported(
+                f"The graph {folder.graph.name} fails at a short text: {error.message}",
+                "Export it again, or use its GGUF.",
+            ) from error
+        return n_vocab
+
+    @property
+    def has_template(self) -> bool:
+        """See ``Backend.has_template``."""
+        return self._template is not None
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """See ``Backend.render``."""
+        return self._template.render(messages) if self._template else render_plain(messages)
+
+    def encode(self, text: str) -> list[int]:
+        """See ``Backend.encode``."""
+        return self._tokens.encode(text)
+
+    def token_text(self, token: int) -> str:
+        """See ``Backend.token_text``."""
+        return self._tokens.text(token)
+
+    def _hold(self, trunk: tuple[int, ...]) -> None:
+        self._runner.hold(trunk)
+
+    def _compute(self, tree: TokenTree, trunk: int, wanted: Wanted) -> NDArray[np.float64]:
+        return self._runner.compute(tree, wanted)
+
+    def close(self) -> None:
+        """See ``Backend.close``. Nothing can be scored afterwards."""
+        self._session = None
+        self.__dict__.pop("_runner", None)
+
+
+def _open_session(onnxruntime: Any, folder: OnnxFolder, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.use_deterministic_compute = True
+    offered = onnxruntime.get_available_providers()
+    providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in offered]
+    try:
+        return onnxruntime.InferenceSession(str(folder.graph), options, providers=providers)
+    except Exception as error:  # onnxruntime's errors share no class of their own
+        reason = first_line(error)
+        if any(word in reason.lower() for word in _UNSUPPORTED):
+            raise ModelUnsupported(
+                f"onnxruntime can't run {folder.graph.name}: {reason}",
+                "A newer onnxruntime may: pip install -U onnxruntime",
+            ) from error
+        raise ModelDamaged(
+            f"onnxruntime can't load {folder.graph.name}: {reason}",
+            "Compare its size and checksum with the place it came from.",
+        ) from error
+
+
+def _ways(ports: GraphPorts, folder: OnnxFolder) -> list[Way]:
+    """The ways worth trying, the fastest first."""
+    if not ports.caches:
+        return []
+    if ports.one_row:
+        return [Way.SINGLE]
+    # A sliding window counts slots, gaps included: with one, no gaps.
+    gaps = bool(ports.mask) and not folder.has_window
+    return [Way.MIXED, Way.EVEN, Way.SINGLE] if gaps else [Way.EVEN, Way.SINGLE]
+
+
+def _try_out(session: Any, ports: GraphPorts, n_ctx: int) -> tuple[int, bool]:
+    """Run three tokens: width of the logits, and whether only the last token's come."""
+    runner = TreeRunner(session, ports, Way.WHOLE, n_vocab=1, n_ctx=n_ctx)
+    _, tokens, n_vocab = runner.logits_shape((0, 1, 2))
+    return n_vocab, tokens == 1

@@ -1,0 +1,85 @@
+"""Finds out by trial how rows may share a run of a graph: a way is used once proven equal to whole sequences.
+
+Exported graphs differ in what they do with a masked gap or with several rows after a past, and nothing in
+their inputs says so. A small tree with branches of unlike lengths, computed both ways, does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cultev.backend.onnx_tree import TreeRunner, Way
+from cultev.backend.prefix import TokenTree, build_tree
+from cultev.backend.scorer import Wanted
+from cultev.backend.types import Continuation, ScoreRequest
+from cultev.errors import EngineError
+
+TOLERANCE = 1e-3
+"""Nats that two right computations may differ in float32."""
+
+HALF_TOLERANCE = 0.05
+"""The same where keys and values are kept in float16: rounded once more than in a whole sequence."""
+
+NOISE_FACTOR = 4.0
+"""Graphs that quantize activations as they run differ with what shares a batch; this much more is allowed."""
+
+
+def choose_way(make: Callable[[Way], TreeRunner], ways: Sequence[Way], n_vocab: int) -> tuple[TreeRunner, float]:
+    """The first of ``ways`` that agrees with whole sequences, and its largest difference from them, in nats.
+
+    Raises:
+        EngineError: the graph fails at whole sequences already, or gives no numbers.
+    """
+    trunk, requests = _questions(n_vocab)
+    tree = build_tree(requests, len(trunk))
+    wanted = [(leaf, token) for leaf in tree.leaves for token in range(0, n_vocab, max(1, n_vocab // 16))]
+    whole = make(Way.WHOLE)
+    expected = _one_by_one(whole, trunk, tree, wanted)
+    noise = float(np.abs(_compute(whole, trunk, tree, wanted) - expected).max())
+    half = any(np.dtype(c.dtype) == np.float16 for c in whole.ports.caches)
+    allowed = (HALF_TOLERANCE if half else TOLERANCE) + NOISE_FACTOR * noise
+    for way in ways:
+        runner = make(way)
+        try:
+            difference = float(np.abs(_compute(runner, trunk, tree, wanted) - expected).max())
+        except EngineError:
+            continue
+        if difference <= allowed:
+            return runner, difference
+    return whole, noise
+
+
+def _compute(runner: TreeRunner, trunk: tuple[int, ...], tree: TokenTree, wanted: Wanted) -> NDArray[np.float64]:
+    runner.hold(trunk)
+    return runner.compute(tree, wanted)
+
+
+def _one_by_one(whole: TreeRunner, trunk: tuple[int, ...], tree: TokenTree, wanted: Wanted) -> NDArray[np.float64]:
+    """Each leaf's path alone, from the first token: what every causal graph must get right."""
+    result = np.empty(len(wanted))
+    for leaf in tree.leaves:
+        path = (*trunk, *(tree.tokens[n] for n in tree.path(leaf)))
+        picks = [i for i, (node, _) in enumerate(wanted) if node == leaf]
+        alone = build_tree([ScoreRequest("", path, (Continuation("", (0,)),))], 0)
+        result[picks] = _compute(whole, (), alone, [(len(path) - 1, wanted[i][1]) for i in picks])
+    return result
+
+
+def _questions(n_vocab: int) -> tuple[tuple[int, ...], list[ScoreRequest]]:
+    """A trunk and requests whose tree branches three levels deep at unlike depths."""
+    stream = [(7 + i * 7919) % n_vocab for i in range(24)]
+    trunk, stream = tuple(stream[:3]), stream[3:]
+
+    def request(prompt: Sequence[int], *ends: Sequence[int]) -> ScoreRequest:
+        # The last token of a continuation is asked for, not computed: 0 stands for any.
+        texts = tuple(Continuation("", (*end, 0)) for end in ends)
+        return ScoreRequest("", (*trunk, *prompt), texts)
+
+    a, b, c, d, e, f, g, h, i, j, k, m, n, o, p = stream[:15]
+    return trunk, [
+        request([a, b, c], [d, e, f, g], [h, i, j], [h, d]),
+        request([k], [m, n, o], [p, a, b], [p, n]),
+    ]
