@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cultev.backend.describe import CONTEXT_CAP
 from cultev.backend.gguf_header import GgufHeader, read_gguf, sha256_file
 from cultev.backend.llama_log import EngineLog
 from cultev.backend.prefix import Limits, TokenTree
@@ -29,9 +30,6 @@ BATCH_TOKENS = 512
 
 LEAVES = 63
 """Branches per pack; with the trunk, 64 sequences, the least that llama.cpp builds allow."""
-
-CONTEXT_CAP = 4096
-"""Longest prompt + answer unless asked otherwise: the cache's memory grows with it."""
 
 
 def default_threads() -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from cultev.backend.gguf_header import read_gguf, sha256_file
 from cultev.backend.onnx_folder import read_folder
 from cultev.backend.types import Backend
-from cultev.errors import MissingExtra, ModelNotFound, NotAModel, UsageError
+from cultev.errors import MissingExtra, ModelNotFound, UsageError
 from cultev.locate import reference_model
 
 REFERENCE = "reference"
@@ -54,7 +54,7 @@ def identify(path: Path) -> str:
         ModelError: the file or folder is no model, or damaged.
     """
     if model_format(path) == "onnx":
-        return read_folder(_folder(path)).sha256
+        return read_folder(path).sha256
     read_gguf(path)
     return sha256_file(path)
 
@@ -68,19 +68,10 @@ def open_backend(path: Path, *, n_ctx: int | None = None, threads: int | None = 
     if model_format(path) == "onnx":
         from cultev.backend.onnx import OnnxBackend
 
-        return OnnxBackend(_folder(path), n_ctx=n_ctx, threads=threads)
+        return OnnxBackend(path, n_ctx=n_ctx, threads=threads)
     from cultev.backend.llama import LlamaBackend
 
     return LlamaBackend(path, n_ctx=n_ctx, threads=threads)
-
-
-def _folder(path: Path) -> Path:
-    """An .onnx file stands for the folder it lies in, where its tokenizer is."""
-    if path.is_dir():
-        return path
-    if path.is_file():
-        return path.parent
-    raise NotAModel(f"{path} is neither a file nor a folder.", "Give a .gguf file or an ONNX folder.")
 
 
 def _engine_at_hand() -> str:
