@@ -120,9 +120,9 @@ def read_texts(paths: Iterable[Path]) -> Iterator[str]:
 def make_vocabulary(texts: Iterable[str], n_vocab: int, seed: int) -> tuple[list[str], list[str]]:
     """A byte-level BPE vocabulary of exactly ``n_vocab`` tokens, ``SPECIAL`` last, and its merges.
 
-    What text doesn't teach is filled up with merges of two learned tokens whose second begins a word: the
-    word splitter never lets these two meet, so that such a merge costs what it costs in a real vocabulary
-    (memory, loading) and changes no tokenization.
+    What text doesn't teach is filled up with merges of two learned tokens where a letter or digit would meet
+    the space before a word. The word splitter never lets these two meet, so that such a merge costs what it
+    costs in a real vocabulary (memory, loading) and changes no tokenization.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -139,13 +139,14 @@ def make_vocabulary(texts: Iterable[str], n_vocab: int, seed: int) -> tuple[list
     learned = json.loads(learner.to_str())["model"]
     tokens = sorted(learned["vocab"], key=learned["vocab"].__getitem__)
     merges = [" ".join(merge) for merge in learned["merges"]]
+    ends = [token for token in tokens if token[-1].isascii() and token[-1].isalnum()]
     starts = [token for token in tokens if token.startswith("Ġ")]
-    if len(tokens) * len(starts) < 4 * room:
+    if len(ends) * len(starts) < 4 * (room - len(tokens)):
         raise ValueError(f"too little text to fill a vocabulary of {n_vocab} tokens")
-    known, pick, ends = set(tokens), random.Random(seed), list(tokens)
+    known, pick = set(tokens), random.Random(seed)
     while len(tokens) < room:
         left, right = pick.choice(ends), pick.choice(starts)
-        if left + right not in known and "Ġ" not in left + right[1:]:
+        if left + right not in known:
             known.add(left + right)
             tokens.append(left + right)
             merges.append(f"{left} {right}")
@@ -228,9 +229,7 @@ def quantize(source: Path, target: Path, quant: str, threads: int) -> None:
     parameters.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quant.upper()}")
     llama_cpp.llama_log_set(keep, None)
     try:
-        failed = llama_cpp.llama_model_quantize(
-            str(source).encode(), str(target).encode(), ctypes.byref(parameters)
-        )
+        failed = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(parameters))
     finally:
         llama_cpp.llama_log_set(before, user_data)  # llama.cpp must not call what Python frees
     if failed:
@@ -255,9 +254,9 @@ def probe(path: Path, text: str) -> dict[str, float]:
     try:
         tokens = model.tokenize(text.encode(), add_bos=False, special=True)
         model.eval(tokens[:512])
-        logits = np.ctypeslib.as_array(
-            llama_cpp.llama_get_logits_ith(model.ctx, -1), shape=(model.n_vocab(),)
-        ).astype(np.float64)
+        logits = np.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(model.ctx, -1), shape=(model.n_vocab(),)).astype(
+            np.float64
+        )
     finally:
         model.close()
     if not np.isfinite(logits).all() or logits.std() < 0.1:
@@ -323,9 +322,7 @@ def main(arguments: list[str] | None = None) -> int:
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    make_model(
-        options.output, options.shape, options.quant, seed=options.seed, threads=options.threads, say=say
-    )
+    make_model(options.output, options.shape, options.quant, seed=options.seed, threads=options.threads, say=say)
     text = "Is it polite to arrive an hour late when a friend invites you to dinner? Answer with one word."
     for name, value in probe(options.output, text).items():
         say(f"{name}: {value:.3g}")
