@@ -35,6 +35,10 @@ PACK_LEAVES = 96
 _UNSUPPORTED = ("not a registered", "no op registered", "not_implemented", "ir version", "opset")
 
 
+_ROUNDING = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulNBits", "QuantizeLinear"}
+"""Operators that quantize activations as they run, or may."""
+
+
 def physical_cores() -> int:
     """Cores this process may use, not counting a core's second thread where the system tells them apart."""
     if not hasattr(os, "sched_getaffinity"):
@@ -52,7 +56,9 @@ class OnnxBackend(TreeScorer):
     """A ``Backend`` for one ONNX folder.
 
     ``info.n_params`` counts the elements of the graph's weights (see ``GraphFacts.n_params``); ``info.extra``
-    says the engine's version, device, threads, and how rows share a run (``reuse``).
+    says the engine's version, device, threads, how rows share a run (``reuse``), and by how many nats a
+    log-probability was seen to differ from a whole sequence's (``noise``). That is rounding, except for graphs
+    that quantize activations as they run (``quantize_dynamic``): there, whatever shares a run sets the scale.
 
     Args:
         path: the folder, or one graph in it.
@@ -96,6 +102,7 @@ class OnnxBackend(TreeScorer):
                 "threads": str(threads),
                 "device": "gpu" if "CUDA" in self._session.get_providers()[0] else "cpu",
                 "reuse": self._runner.way.value,
+                "noise": f"{self._noise:.1g}",
             },
         )
 
@@ -103,12 +110,13 @@ class OnnxBackend(TreeScorer):
         """Try the graph out and choose how to feed it; returns the width of its logits."""
         try:
             n_vocab, last_only = _try_out(self._session, ports, self.n_ctx)
-            self._runner, self.difference = choose_way(
+            self._runner, self._noise = choose_way(
                 lambda way: TreeRunner(
                     self._session, ports, way, n_vocab=n_vocab, n_ctx=self.n_ctx, last_only=last_only
                 ),
                 _ways(ports, folder),
                 n_vocab,
+                rounds=not folder.facts.operators.isdisjoint(_ROUNDING),
             )
         except EngineError as error:
             raise ModelUnsupported(
@@ -175,8 +183,8 @@ def _ways(ports: GraphPorts, folder: OnnxFolder) -> list[Way]:
         return []
     if ports.one_row:
         return [Way.SINGLE]
-    # A sliding window counts slots, gaps included: with one, no gaps.
-    gaps = bool(ports.mask) and not folder.has_window
+    # A sliding window counts slots, gaps included, and so do positions that the graph counts itself.
+    gaps = bool(ports.mask and ports.positions) and not folder.has_window
     return [Way.MIXED, Way.EVEN, Way.SINGLE] if gaps else [Way.EVEN, Way.SINGLE]
 
 

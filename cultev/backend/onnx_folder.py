@@ -186,7 +186,7 @@ def _read(path: Path, folder: Path, graph: Path) -> OnnxFolder:
 
 def _find_graph(path: Path) -> Path:
     if not path.exists():
-        raise ModelNotFound(f"There is no {path}.", "Check the path, or see what is here: cultev models list")
+        raise ModelNotFound(f"There is no {path}.", "Give the path of an ONNX folder or of a .gguf file.")
     if not path.is_dir():
         if path.suffix == ".onnx":
             return path

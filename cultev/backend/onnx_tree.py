@@ -72,6 +72,8 @@ class TreeRunner:
         self.ports = ports
         self.way = way
         self.last_only = last_only
+        self.gap = 0.0
+        """What masked gaps are filled with: any number would do, yet a stray NaN would spread."""
         cells = max(1, LOGITS_BYTES // (4 * n_vocab))
         if last_only:
             cells = SLICE * 64
@@ -203,7 +205,7 @@ class TreeRunner:
                 for kept, n in parts:
                     target[:, at : at + n] = kept[c][:, :n]
                     at += n
-                target[:, row.past :] = 0  # masked, yet a stray NaN would spread
+                target[:, row.past :] = self.gap
             past.append(view)
         return past
 

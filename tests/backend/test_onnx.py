@@ -169,6 +169,20 @@ def test_half_precision(tmp_path: Path) -> None:
     assert_close(answers(backend, requests), expected(path, requests), within=0.05)
 
 
+def test_activations_quantized_as_they_run(tmp_path: Path) -> None:
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    path = make_folder(tmp_path / "m")
+    quantization.quantize_dynamic(path / "model.onnx", path / "small.onnx")
+    (path / "small.onnx").replace(path / "model.onnx")
+    backend = OnnxBackend(path)
+    assert MIXED in backend.info.extra["reuse"]
+    assert backend.info.quantization == "int8"
+    assert float(backend.info.extra["noise"]) > 1e-4
+    requests = questions(n=6)
+    assert_close(answers(backend, requests), expected(path, requests), within=1.5)
+    assert answers(backend, requests) == answers(OnnxBackend(path), requests)
+
+
 def test_onnxruntimes_own_attention_takes_one_row_after_a_past(tmp_path: Path) -> None:
     path = make_folder(tmp_path / "fused", Spec(fused=True, positions=False))
     backend = OnnxBackend(path)
@@ -199,6 +213,7 @@ def test_info(models: dict[str, Path]) -> None:
     assert (info.n_ctx, backend.n_ctx, info.n_vocab, info.quantization) == (256, 100, 48, "fp32")
     assert info.extra["threads"] == "1" and info.extra["device"] in ("cpu", "gpu")
     assert not info.reference and len(info.sha256) == 64
+    assert float(info.extra["noise"]) < 1e-4
     assert OnnxBackend(models["grouped"], n_ctx=10_000).n_ctx == 256
 
 
