@@ -44,9 +44,7 @@ def doctor(model: str | None, items: int, threads: int | None, n_ctx: int | None
         if version or package != "onnxruntime-gpu":
             line(package, version or f'not installed: pip install "cultev[{machine.ENGINES[package]}]"')
     line("accelerators", ", ".join(machine.accelerators()) or "none: models run on the processor")
-    if model is None and not (
-        versions["llama-cpp-python"] or versions["onnxruntime"] or versions["onnxruntime-gpu"]
-    ):
+    if model is None and not (versions["llama-cpp-python"] or versions["onnxruntime"] or versions["onnxruntime-gpu"]):
         return
     if not _prove(line, model, items, threads, n_ctx):
         sys.exit(1)
@@ -64,9 +62,9 @@ def _prove(line: _Lines, model: str | None, items: int, threads: int | None, n_c
 
     from cultev.backend.load import find_model, open_backend
     from cultev.backend.proof import prove_reuse
-    from cultev.suite import builtin_suites
     from cultev.run.plan import asks
     from cultev.run.protocol import Protocol
+    from cultev.suite import builtin_suites
     from cultev.suite.store import open_suite
 
     backend = open_backend(find_model(model), n_ctx=n_ctx, threads=threads)

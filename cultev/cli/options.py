@@ -35,6 +35,4 @@ def engine_options(function: F) -> F:
         type=click.IntRange(min=16),
         help="Longest prompt and answer, in tokens. [default: model's, at most 4096]",
     )(function)
-    return click.option(
-        "--threads", type=click.IntRange(min=1), help="Compute threads. [default: all cores]"
-    )(function)
+    return click.option("--threads", type=click.IntRange(min=1), help="Compute threads. [default: all cores]")(function)

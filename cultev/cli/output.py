@@ -85,9 +85,7 @@ def emit_csv(columns: Sequence[str], rows: Iterable[Row]) -> None:
         writer.writerow([_csv_field(_plain(value)) for value in _values(columns, row)])
 
 
-def emit_record(
-    facts: Mapping[str, object], *, json: bool = False, csv: bool = False, title: str = ""
-) -> None:
+def emit_record(facts: Mapping[str, object], *, json: bool = False, csv: bool = False, title: str = "") -> None:
     """Write one thing's facts to stdout: a line each, one JSON object, or CSV of ``key,value``.
 
     Raises:
@@ -167,9 +165,7 @@ def _draw(columns: Sequence[Column], rows: Iterable[Row], title: str, *, heading
     from rich.text import Text
 
     console = Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
-    table = Table(
-        box=box.SIMPLE_HEAD if headings else None, show_header=headings, pad_edge=False, show_edge=False
-    )
+    table = Table(box=box.SIMPLE_HEAD if headings else None, show_header=headings, pad_edge=False, show_edge=False)
     keys = [column.key for column in columns]
     for column in (column for column in columns if column.in_table):
         table.add_column(

@@ -67,12 +67,8 @@ NORMS = ["sum", "token", "byte", "char", "pmi"]
     show_default=True,
     help="Option orders to ask each item in.",
 )
-@click.option(
-    "--limit", type=click.IntRange(min=1), metavar="N", help="N items of each suite, a fixed random sample."
-)
-@click.option(
-    "--by", multiple=True, metavar="DIMENSION", help="Group the table by this instead; may be repeated."
-)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="N items of each suite, a fixed random sample.")
+@click.option("--by", multiple=True, metavar="DIMENSION", help="Group the table by this instead; may be repeated.")
 @click.option(
     "--show",
     "shown",
@@ -189,9 +185,7 @@ def _show_item(backend: Backend, suites: Sequence[Suite], protocol: Protocol, wa
         question = ask(item, code, protocol.mode, variant, country_of(suite, item, code))
         text = prompt_text(backend, question)
         request = to_request(backend, question)
-        click.echo(
-            click.style(f"== {item.id} {code} context={variant.context} order={variant.order}", bold=True)
-        )
+        click.echo(click.style(f"== {item.id} {code} context={variant.context} order={variant.order}", bold=True))
         click.echo(text)
         click.echo(click.style(f"-- {len(request.prompt)} tokens", bold=True))
         click.echo(" ".join(f"{t}:{backend.token_text(t)!r}" for t in request.prompt))

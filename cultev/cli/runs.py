@@ -56,9 +56,7 @@ def list_runs(db: Path, as_json: bool, as_csv: bool) -> None:
     metavar="DIMENSION",
     help="Group by suite, culture, region, topic, language, context, option_order or kind; may be repeated.",
 )
-@click.option(
-    "--norm", type=click.Choice(NORMS), help="Decide by this normalisation instead of the run's own."
-)
+@click.option("--norm", type=click.Choice(NORMS), help="Decide by this normalisation instead of the run's own.")
 @db_option
 @table_options
 def show(run: str, by: tuple[str, ...], norm: str | None, db: Path, as_json: bool, as_csv: bool) -> None:

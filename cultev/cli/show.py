@@ -84,9 +84,7 @@ def _print_plain(
     emit_csv(list(rows[0]) if rows else list(by), [list(row.values()) for row in rows])
 
 
-def _print_tables(
-    connection: sqlite3.Connection, head: dict[str, Any], by: Sequence[str], norm: str | None
-) -> None:
+def _print_tables(connection: sqlite3.Connection, head: dict[str, Any], by: Sequence[str], norm: str | None) -> None:
     from rich.console import Console
 
     from cultev.report.tables import LEGEND, accuracy_table, matrix
@@ -110,16 +108,10 @@ def _print_tables(
             if len(some) > 1:
                 console.print()
                 console.print(accuracy_table(some, (dimension,), f"{name} by {dimension}"))
-        both = [
-            c
-            for c in cells(connection, run, ("suite", "culture", "language"), norm)
-            if c.place["suite"] == name
-        ]
+        both = [c for c in cells(connection, run, ("suite", "culture", "language"), norm) if c.place["suite"] == name]
         if len({c.place["language"] for c in both}) > 1:
             console.print()
-            console.print(
-                matrix(both, "culture", "language", f"{name}: right, in %, by culture and language")
-            )
+            console.print(matrix(both, "culture", "language", f"{name}: right, in %, by culture and language"))
     console.print()
     console.print(LEGEND, style="dim")
 

@@ -26,9 +26,7 @@ class SuiteName(click.ParamType):  # type: ignore[type-arg]  # generic from clic
 
     name = "suite"
 
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Built-in names first, then files."""
         from cultev.suite import builtin_names
 
@@ -75,9 +73,7 @@ def list_(as_json: bool, as_csv: bool) -> None:
 
 @suites.command()
 @click.argument("name", type=SuiteName())
-@click.option(
-    "--items", "list_items", is_flag=True, help="List the items instead, in the order they are asked."
-)
+@click.option("--items", "list_items", is_flag=True, help="List the items instead, in the order they are asked.")
 @table_options
 def show(name: str, list_items: bool, as_json: bool, as_csv: bool) -> None:
     """Show what a suite holds. NAME is a built-in suite or a suite file."""
@@ -200,9 +196,7 @@ def _show_tables(suite: Suite) -> None:
     emit_table([Column("region"), Column("culture"), _NUMBER], rows)
     for by in ("topic", "kind", "language", "answer", "status"):
         click.echo()
-        emit_table(
-            [Column(by), _NUMBER], [{by: value, "items": count} for value, count in suite.count(by).items()]
-        )
+        emit_table([Column(by), _NUMBER], [{by: value, "items": count} for value, count in suite.count(by).items()])
 
 
 def _show_items(suite: Suite, as_json: bool, as_csv: bool) -> None:

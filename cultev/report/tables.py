@@ -10,7 +10,6 @@ from rich.text import Text
 
 from cultev.stats.summary import ENOUGH, Cell
 
-
 SHORT = {
     "can't be told from chance": "like chance",
     "no better than one constant answer": "like constant",
@@ -62,9 +61,7 @@ def accuracy_table(cells: Sequence[Cell], dimensions: Sequence[str], title: str)
     for cell in cells:
         e = cell.accuracy
         note = [SHORT.get(cell.warning, cell.warning)] if cell.warning else []
-        note.extend(
-            f"{count} {outcome.replace('_', ' ')}" for outcome, count in sorted(cell.set_aside.items())
-        )
+        note.extend(f"{count} {outcome.replace('_', ' ')}" for outcome, count in sorted(cell.set_aside.items()))
         table.add_row(
             *(cell.place[name] for name in dimensions),
             str(e.n),
