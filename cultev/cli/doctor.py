@@ -54,7 +54,7 @@ class _Lines:
     """Aligned 'name: value' lines."""
 
     def __call__(self, name: str, value: str) -> None:
-        click.echo(f"{name:<16}{value}")
+        click.echo(f"{name:<18}{value}")
 
 
 def _prove(line: _Lines, model: str | None, items: int, threads: int | None, n_ctx: int | None) -> bool:
@@ -87,14 +87,9 @@ def _prove(line: _Lines, model: str | None, items: int, threads: int | None, n_c
         proof = prove_reuse(backend, requests)
         verdict = "equals computing again" if proof.holds else "DIFFERS from computing again"
         line("prefix reuse", f"{verdict} on {proof.n_requests} questions, {proof.n_options} options")
-        line(
-            "",
-            f"largest difference {proof.worst_per_token:.2g} nats per token (allowed: {proof.tolerance:g}),",
-        )
-        line(
-            "",
-            f"{proof.worst_total:.2g} per option; same choice {proof.same_choice} of {proof.n_requests} times",
-        )
+        line("", f"largest difference {proof.worst_per_token:.2g} nats per token, {proof.worst_total:.2g} per option")
+        line("", f"(allowed: {proof.tolerance:.2g}; what else is in a batch moves {proof.noise_per_token:.2g})")
+        line("", f"same choice {proof.same_choice} of {proof.n_requests} times")
         return proof.holds
     finally:
         backend.close()

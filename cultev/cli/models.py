@@ -15,7 +15,7 @@ def models() -> None:
 @models.command("show")
 @click.argument("model")
 @click.option(
-    "--n-ctx", type=click.IntRange(min=16), help="Plan memory for this context. [default: model's, at most 4096]"
+    "--n-ctx", type=click.IntRange(min=16), help="Context to plan for. [default: model's, at most 4096]"
 )
 @table_options
 def show(model: str, n_ctx: int | None, as_json: bool, as_csv: bool) -> None:
