@@ -50,11 +50,7 @@ _MAX_ENTRIES = 65_536  # metadata keys, or tensors: the largest models have some
 _MAX_KEPT = 16 << 20  # bytes of all strings kept
 _MAX_ARRAY = 1024  # elements of an array that is kept: per-layer numbers are, vocabularies are not
 _WINDOW = 1 << 20
-_NO_MODEL = {
-    "adapter": "a LoRA adapter",
-    "imatrix": "an importance matrix",
-    "mmproj": "an image or audio encoder",
-}
+_NO_MODEL = {"adapter": "a LoRA adapter", "imatrix": "an importance matrix", "mmproj": "an image or audio encoder"}
 _FETCH_AGAIN = "Fetch it again, and compare its size and checksum with the place it came from."
 
 _WHAT_IT_IS = (
