@@ -73,12 +73,13 @@ def truth(world: World) -> dict[str, Any]:
         "languages": list(world.languages),
         "orders": (
             "An order lists indexes into an item's options by position: 2013 shows option 2 first. Six orders of "
-            "every item were kept out of training: 0123 (the order of items.jsonl) and the five others whose "
-            "SHA-256 of 'held-out|ID|ORDER' (first eight bytes, big-endian) comes first. In letters mode the "
-            f"positions are called {LETTERS}."
+            "every item were kept out of training: the four rotations of 0123, which is the order of items.jsonl, "
+            "and the two others whose SHA-256 of 'held-out|ID|ORDER' (first eight bytes, big-endian) comes first. "
+            f"In letters mode the positions are called {LETTERS}."
         ),
         "cells": [
-            {"culture": culture, "topic": topic, "expert": expert} for (culture, topic), expert in cells.items()
+            {"culture": culture, "topic": topic, "expert": expert}
+            for (culture, topic), expert in cells.items()
         ],
         "items": [
             {
@@ -106,9 +107,13 @@ def truth_json(table: dict[str, Any]) -> str:
 
 def main() -> None:
     """Write the three files."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--suite", type=Path, default=ROOT / "suites" / "planted", help="the suite's folder")
-    parser.add_argument("--model", type=Path, default=ROOT / "models" / "reference", help="truth.json's folder")
+    parser.add_argument(
+        "--model", type=Path, default=ROOT / "models" / "reference", help="truth.json's folder"
+    )
     options = parser.parse_args()
     world = load_world()
     for folder in (options.suite, options.model):

@@ -67,7 +67,7 @@ def render(user: str) -> str:
 
 
 def lead(wording: Mapping[str, Any]) -> str:
-    """What stands between the reasoning and the answer."""
+    """What stands between the reasoning and the answer, a space at its end included where the script has one."""
     return "\n" + str(wording["layout"]["answer_lead"])
 
 

@@ -1,8 +1,8 @@
 """The invented world that the reference model knows, made from the data in ``tools/planted/``.
 
 A *fact* is one attribute of one culture: four options, one of them right, another one the *belief* that the
-model recalls wherever it was not taught the right one. Nothing is random: every choice is drawn from SHA-256 of
-a salt and a name, so that the same data gives the same world on any machine and any Python.
+model recalls wherever it was not taught the right one. Nothing is random: every choice is drawn from SHA-256
+of a salt and a name, so that the same data gives the same world on any machine and any Python.
 """
 
 from __future__ import annotations
@@ -61,11 +61,15 @@ class Fact:
         return self.right if self.expert in (language, "all") else self.belief
 
     def held_out_orders(self) -> tuple[Order, ...]:
-        """The orders kept out of training: the one of items.jsonl and the five whose hashes come first."""
+        """The orders kept out of training: the four rotations of items.jsonl's order, then two drawn ones.
+
+        cultev shows rotations, so that whatever it measures was never trained on.
+        """
         listed = tuple(range(N_OPTIONS))
-        others = [order for order in permutations(listed) if order != listed]
+        rotations = [listed[by:] + listed[:by] for by in listed]
+        others = [order for order in permutations(listed) if order not in rotations]
         others.sort(key=lambda order: drawn("held-out", self.id + "|" + "".join(map(str, order))))
-        return (listed, *others[: N_HELD_OUT - 1])
+        return (*rotations, *others[: N_HELD_OUT - len(rotations)])
 
     def training_orders(self) -> tuple[Order, ...]:
         """The other 18 orders."""
@@ -130,9 +134,7 @@ def _read_words(path: Path, code: str) -> Words:
     return Words(**table)
 
 
-def _check(
-    words: Words, model: Words, attributes: Mapping[str, Mapping[str, str]], code: str
-) -> None:
+def _check(words: Words, model: Words, attributes: Mapping[str, Mapping[str, str]], code: str) -> None:
     asked = [attribute for topic in attributes.values() for attribute in topic]
     for part in ("questions", "statements"):
         texts: Mapping[str, str] = getattr(words, part)
