@@ -105,7 +105,5 @@ def _no_reference(missing: Path) -> ModelNotFound:
     if checkout() is None:
         step = "Install cultev again from a complete wheel, or name a model of your own: cultev run MODEL"
     else:
-        step = (
-            "Make it (tools/train_reference.py, tools/export_reference.py), or name a model: cultev run MODEL"
-        )
+        step = "Make it (tools/train_reference.py, tools/export_reference.py), or name a model: cultev run MODEL"
     return ModelNotFound(f"The reference model is not complete here: there is no {missing}.", step)

@@ -71,8 +71,14 @@ def _choice(i: int) -> dict[str, object]:
         "kind": "choice",
         "answers": [i % 3],
         "texts": {
-            "en": {"question": f"Which bread is number {i}?", "options": [f"rye {i}", f"a long wheat loaf {i}", f"oat {i}"]},
-            "es": {"question": f"¿Qué pan es el número {i}?", "options": [f"centeno {i}", f"trigo {i}", f"avena {i}"]},
+            "en": {
+                "question": f"Which bread is number {i}?",
+                "options": [f"rye {i}", f"a long wheat loaf {i}", f"oat {i}"],
+            },
+            "es": {
+                "question": f"¿Qué pan es el número {i}?",
+                "options": [f"centeno {i}", f"trigo {i}", f"avena {i}"],
+            },
         },
     }  # fmt: skip
 

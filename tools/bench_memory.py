@@ -52,7 +52,7 @@ def write_source(folder: Path, n: int) -> None:
 
 
 def peak_mb() -> float:
-    """This process's peak resident memory in MB (Linux and macOS)."""
+    """Peak resident memory of this process in MB (Linux and macOS)."""
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -80,7 +80,8 @@ def measure(folder: Path) -> None:
         (cell,) = cells(connection, run.id, ())
         connection.close()
     after = peak_mb()
-    print(json.dumps({"n": cell.accuracy.n, "peak_mb": after, "beyond_mb": after - before, "rate": cell.accuracy.n / seconds}))
+    n = cell.accuracy.n
+    print(json.dumps({"n": n, "peak_mb": after, "beyond_mb": after - before, "rate": n / seconds}))
 
 
 def main() -> None:

@@ -2,9 +2,9 @@
 
     python tools/bench_prefix.py MODEL [--suite planted] [--limit 12] [--rounds 3] [--json]
 
-Prints, as medians over rounds: (a) the engine's raw rate on plain 512-token prompts, (b) the rate at which the shared
-way computes the different tokens of the questions, (c) b / a, (d) the speed-up over one prompt per option. The naive way
-goes through the very same engine, one request per option, with nothing held from one to the next.
+Prints, as medians over rounds: (a) the engine's raw rate on plain 512-token prompts, (b) the rate at which the
+shared way computes the different tokens of the questions, (c) b / a, (d) the speed-up over one prompt per option. The naive
+way goes through the very same engine, one request per option, with nothing held from one to the next.
 """
 
 from __future__ import annotations
@@ -38,16 +38,12 @@ def timed(backend: Backend, requests: Sequence[ScoreRequest]) -> float:
 
 def naive(requests: Sequence[ScoreRequest]) -> list[ScoreRequest]:
     """One request per option."""
-    return [
-        ScoreRequest(f"{r.key}/{i}", r.prompt, (c,)) for r in requests for i, c in enumerate(r.continuations)
-    ]
+    return [ScoreRequest(f"{r.key}/{i}", r.prompt, (c,)) for r in requests for i, c in enumerate(r.continuations)]
 
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?")
     parser.add_argument("--suite", default="planted")
     parser.add_argument("--language", action="append", default=[])
@@ -63,9 +59,7 @@ def main() -> None:
         requests = [a.request for a in islice(stream, args.limit) if a.request is not None]
     generator = random.Random(0)
     raw = [
-        ScoreRequest(
-            str(i), tuple(generator.randrange(200) for _ in range(RAW_TOKENS)), (Continuation("x", (1,)),)
-        )
+        ScoreRequest(str(i), tuple(generator.randrange(200) for _ in range(RAW_TOKENS)), (Continuation("x", (1,)),))
         for i in range(2)
     ]
     unique = len(build_tree(requests, 0).tokens)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cultev.backend.gguf_header import GgufHeader, read_gguf
+from cultev.backend.gguf_header import GgufHeader
+from cultev.backend.gguf_read import read_gguf
 from cultev.backend.load import model_format
 from cultev.backend.memory import MemoryPlan, plan_gguf, plan_onnx
 from cultev.backend.onnx_folder import OnnxFolder, read_folder

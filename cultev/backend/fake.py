@@ -57,9 +57,7 @@ class FakeBackend:
         """The byte, escaped where it is no ASCII letter."""
         return "<s>" if token == BOS else ascii(chr(token))[1:-1]
 
-    def score(
-        self, requests: Iterable[ScoreRequest], *, skip: Container[str] = ()
-    ) -> Iterator[list[ScoreResult]]:
+    def score(self, requests: Iterable[ScoreRequest], *, skip: Container[str] = ()) -> Iterator[list[ScoreResult]]:
         """See ``Backend.score``; packs as a real engine would."""
         for window in windows(requests):
             for pack in plan(window, self.limits):

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cultev.backend.describe import CONTEXT_CAP
-from cultev.backend.gguf_header import GgufHeader, read_gguf, sha256_file
+from cultev.backend.gguf_header import GgufHeader
+from cultev.backend.gguf_read import gguf_sha256, read_gguf
 from cultev.backend.llama_log import EngineLog
 from cultev.backend.prefix import Limits, TokenTree
 from cultev.backend.scorer import TreeScorer, Wanted, gather_logprobs, logits_limit
@@ -92,9 +93,7 @@ class LlamaBackend(TreeScorer):
                 "Compare its size and checksum with the place it came from.",
             )
         self._vocab = api.llama_model_get_vocab(self._model)
-        self._can_share = not (
-            api.llama_model_is_recurrent(self._model) or api.llama_model_is_hybrid(self._model)
-        )
+        self._can_share = not (api.llama_model_is_recurrent(self._model) or api.llama_model_is_hybrid(self._model))
 
     def _open_context(self, path: str | Path) -> None:
         api = self._api
@@ -137,13 +136,13 @@ class LlamaBackend(TreeScorer):
             path=str(path),
             name=header.name or path.stem,
             format="gguf",
-            sha256=sha256_file(path),
+            sha256=gguf_sha256(header),
             architecture=header.architecture,
             quantization=header.quantization,
             n_params=header.n_params,
             n_ctx=api.llama_model_n_ctx_train(self._model),
             n_vocab=n_vocab,
-            file_bytes=path.stat().st_size,
+            file_bytes=header.file_bytes,
             template_sha256=self._template.sha256 if self._template else "",
             reference=bool(header.metadata.get("cultev.reference", False)),
             extra={

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-from cultev.backend.gguf_header import read_gguf, sha256_file
+from cultev.backend.gguf_read import gguf_sha256, read_gguf
 from cultev.backend.onnx_folder import read_folder
 from cultev.backend.types import Backend
 from cultev.errors import MissingExtra, ModelNotFound, UsageError
@@ -27,9 +27,7 @@ def find_model(name: str | None) -> Path:
     if name.startswith(f"{REFERENCE}:"):
         wanted = name.split(":", 1)[1]
         if wanted not in ("gguf", "onnx"):
-            raise UsageError(
-                f"The reference model has no format '{wanted}'.", "Name reference:gguf or reference:onnx."
-            )
+            raise UsageError(f"The reference model has no format '{wanted}'.", "Name reference:gguf or reference:onnx.")
         return reference_model(wanted)
     path = Path(name)
     if not path.exists():
@@ -55,8 +53,7 @@ def identify(path: Path) -> str:
     """
     if model_format(path) == "onnx":
         return read_folder(path).sha256
-    read_gguf(path)
-    return sha256_file(path)
+    return gguf_sha256(read_gguf(path))
 
 
 def open_backend(path: Path, *, n_ctx: int | None = None, threads: int | None = None) -> Backend:

@@ -41,9 +41,7 @@ def gather_logprobs(
     for start in range(0, n, block):
         part = logits[start : start + block]
         top = part.max(axis=1, keepdims=True)
-        normaliser[start : start + block] = top[:, 0] + np.log(
-            np.exp(part - top).sum(axis=1, dtype=np.float32)
-        )
+        normaliser[start : start + block] = top[:, 0] + np.log(np.exp(part - top).sum(axis=1, dtype=np.float32))
     picked = logits[rows, tokens].astype(np.float64)
     result: NDArray[np.float64] = picked - normaliser[rows]
     return result
@@ -69,9 +67,7 @@ class TreeScorer(ABC):
         Must leave the trunk held and nothing else behind.
         """
 
-    def score(
-        self, requests: Iterable[ScoreRequest], *, skip: Container[str] = ()
-    ) -> Iterator[list[ScoreResult]]:
+    def score(self, requests: Iterable[ScoreRequest], *, skip: Container[str] = ()) -> Iterator[list[ScoreResult]]:
         """See ``Backend.score``."""
         for window in windows(requests):
             for pack in plan(window, self.limits):
@@ -87,9 +83,7 @@ class TreeScorer(ABC):
             slices = list(_slices(request, self.limits))
             if len(slices) > 1:
                 self._hold(request.prompt[:-1])
-                scores = [
-                    s for part in slices for s in self._score_tree([part], len(request.prompt) - 1)[0].scores
-                ]
+                scores = [s for part in slices for s in self._score_tree([part], len(request.prompt) - 1)[0].scores]
                 return [ScoreResult(request.key, tuple(scores))]
         self._hold(pack.trunk)
         return self._score_tree(todo, len(pack.trunk))
@@ -108,9 +102,7 @@ class TreeScorer(ABC):
         results = []
         for request, rows in zip(requests, tree.reads, strict=True):
             scores = tuple(
-                _score(
-                    continuation, [logprobs[place[p]] for p in zip(nodes, continuation.tokens, strict=True)]
-                )
+                _score(continuation, [logprobs[place[p]] for p in zip(nodes, continuation.tokens, strict=True)])
                 for continuation, nodes in zip(request.continuations, rows, strict=True)
             )
             results.append(ScoreResult(request.key, scores))
@@ -118,9 +110,7 @@ class TreeScorer(ABC):
 
 
 def _score(continuation: Continuation, logprobs: Sequence[float]) -> ContinuationScore:
-    return ContinuationScore(
-        float(sum(logprobs)), len(continuation.tokens), continuation.n_bytes, continuation.n_chars
-    )
+    return ContinuationScore(float(sum(logprobs)), len(continuation.tokens), continuation.n_bytes, continuation.n_chars)
 
 
 def _slices(request: ScoreRequest, limits: Limits) -> Iterator[ScoreRequest]:

@@ -112,9 +112,7 @@ class Backend(Protocol):
         """How one token reads, for people; bytes that are no text of their own are shown escaped."""
         ...
 
-    def score(
-        self, requests: Iterable[ScoreRequest], *, skip: Container[str] = ()
-    ) -> Iterator[list[ScoreResult]]:
+    def score(self, requests: Iterable[ScoreRequest], *, skip: Container[str] = ()) -> Iterator[list[ScoreResult]]:
         """Score requests, computing shared prefixes once; yield what was computed together, in any order.
 
         ``skip`` holds keys that are answered already. They are planned with the rest and not computed, so

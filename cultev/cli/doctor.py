@@ -62,6 +62,7 @@ def _prove(line: _Lines, model: str | None, items: int, threads: int | None, n_c
 
     from cultev.backend.load import find_model, open_backend
     from cultev.backend.proof import prove_reuse
+    from cultev.cli.output import printable
     from cultev.run.plan import asks
     from cultev.run.protocol import Protocol
     from cultev.suite import builtin_suites
@@ -70,10 +71,8 @@ def _prove(line: _Lines, model: str | None, items: int, threads: int | None, n_c
     backend = open_backend(find_model(model), n_ctx=n_ctx, threads=threads)
     try:
         info = backend.info
-        line(
-            "model",
-            f"{info.name}: {info.architecture}, {info.quantization}, {info.n_params / 1e6:,.1f} M parameters",
-        )
+        size = f"{info.n_params / 1e6:,.1f} M parameters"
+        line("model", f"{printable(info.name)}: {info.architecture}, {info.quantization}, {size}")
         line("context", f"{backend.n_ctx:,} tokens used of {info.n_ctx:,}")
         line("chat template", "its own" if backend.has_template else "none: plain text")
         line("engine", ", ".join(f"{k} {v}" for k, v in info.extra.items()))

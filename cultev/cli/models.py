@@ -14,9 +14,7 @@ def models() -> None:
 
 @models.command("show")
 @click.argument("model")
-@click.option(
-    "--n-ctx", type=click.IntRange(min=16), help="Context to plan for. [default: model's, at most 4096]"
-)
+@click.option("--n-ctx", type=click.IntRange(min=16), help="Context to plan for. [default: model's, at most 4096]")
 @table_options
 def show(model: str, n_ctx: int | None, as_json: bool, as_csv: bool) -> None:
     """Show MODEL (a .gguf file, an ONNX folder, or 'reference') and the memory it takes, without loading it."""

@@ -139,6 +139,7 @@ def run(
 def _ask_all(
     backend: Backend, suites: Sequence[Suite], protocol: Protocol, journal: object, planned: int, db: Path
 ) -> None:
+    from cultev.cli.output import printable
     from cultev.cli.progress import progress, stop_on_interrupt
     from cultev.errors import UsageError
     from cultev.run.engine import run_suites
@@ -152,8 +153,9 @@ def _ask_all(
         )
     if not backend.has_template:
         click.echo("The model has no chat template: it is asked in plain text.", err=True)
+    name = f"{printable(backend.info.name)} ({backend.info.quantization})"
     click.echo(
-        f"Asking {backend.info.name} ({backend.info.quantization}) {planned:,} questions; answers go into {db}.",
+        f"Asking {name} {planned:,} questions; answers go into {db}.",
         err=True,
     )
     with stop_on_interrupt() as stop, progress(planned, "Asking") as advance:

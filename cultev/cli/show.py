@@ -86,13 +86,16 @@ def _print_plain(
 
 def _print_tables(connection: sqlite3.Connection, head: dict[str, Any], by: Sequence[str], norm: str | None) -> None:
     from rich.console import Console
+    from rich.markup import escape
 
+    from cultev.cli.output import note, printable
     from cultev.report.tables import LEGEND, accuracy_table, matrix
     from cultev.stats.summary import cells
 
     console = Console(highlight=False)
     run = head["id"]
-    console.print(f"[bold]{head['model_name']}[/] {head['quantization']} ({head['format']}), run {run}")
+    name = escape(printable(head["model_name"]))  # a model's name is whatever its file says
+    console.print(f"[bold]{name}[/] {head['quantization']} ({head['format']}), run {run}")
     console.print(_how(head, norm))
     if head["reference"]:
         console.print("[yellow]A reference model for checking cultev: it knows an invented world only.[/]")
@@ -100,6 +103,8 @@ def _print_tables(connection: sqlite3.Connection, head: dict[str, Any], by: Sequ
         console.print(accuracy_table(cells(connection, run, by, norm), by, ""))
         return
     for suite in cells(connection, run, ("suite",), norm):
+        if suite.set_aside.get("too_long") and not suite.accuracy.n:
+            note("Every question is longer than the context: see --n-ctx, or use a model with a longer one.")
         name = suite.place["suite"]
         console.print()
         console.print(accuracy_table([suite], ("suite",), ""))

@@ -115,9 +115,7 @@ def _lay_out(
 ) -> tuple[str, tuple[str, ...]]:
     if mode == "letters":
         if len(shown) > len(LETTERS):
-            raise UsageError(
-                f"A question with {len(shown)} options can't be asked by letter.", "Use --mode text."
-            )
+            raise UsageError(f"A question with {len(shown)} options can't be asked by letter.", "Use --mode text.")
         marks = [f"{letter}. " for letter in LETTERS[: len(shown)]]
         continuations: tuple[str, ...] = tuple(LETTERS[: len(shown)])
     else:

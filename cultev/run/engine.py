@@ -46,9 +46,7 @@ def run_suites(
                 _run_window(run, backend, suite, protocol, journal, window, advance, stop)
     except (Interrupted, KeyboardInterrupt):
         journal.finish(run, "interrupted")
-        raise Interrupted(
-            "Stopped. Every answer so far is kept.", "The same command goes on from there."
-        ) from None
+        raise Interrupted("Stopped. Every answer so far is kept.", "The same command goes on from there.") from None
     journal.finish(run, "done")
     return run
 

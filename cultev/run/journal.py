@@ -85,9 +85,7 @@ class Journal:
             row = self._connection.execute("SELECT status FROM runs WHERE id = ?", [run.id]).fetchone()
         return str(row[0]) if row else None
 
-    def begin(
-        self, run: RunId, info: ModelInfo, suites: Sequence[Suite], protocol: Protocol, n_planned: int
-    ) -> None:
+    def begin(self, run: RunId, info: ModelInfo, suites: Sequence[Suite], protocol: Protocol, n_planned: int) -> None:
         """Write down what is about to be asked, of whom."""
         engine = " ".join([info.format, *(f"{k}={v}" for k, v in sorted(info.extra.items()))])
         with self._transaction() as db:
@@ -112,17 +110,12 @@ class Journal:
                     n_planned, _now(), _now(), engine, __version__,
                 ],
             )  # fmt: skip
-            db.executemany(
-                "INSERT OR IGNORE INTO run_suites VALUES (?,?)", [(run.id, s.content_hash) for s in suites]
-            )
+            db.executemany("INSERT OR IGNORE INTO run_suites VALUES (?,?)", [(run.id, s.content_hash) for s in suites])
 
     def has_response(self, key: str) -> bool:
         """Whether this very question was answered by this very model before."""
         with explained(self.path):
-            return (
-                self._connection.execute("SELECT 1 FROM responses WHERE key = ?", [key]).fetchone()
-                is not None
-            )
+            return self._connection.execute("SELECT 1 FROM responses WHERE key = ?", [key]).fetchone() is not None
 
     def unanswered(self, run: RunId, suite: Suite, window: Sequence[Ask]) -> list[Ask]:
         """Those of a window that have no answer in this run yet."""
@@ -175,9 +168,7 @@ class Journal:
                 f"INSERT OR IGNORE INTO answers VALUES ({','.join('?' * 17)})",
                 [self._answer_row(run, suite, protocol, a) for a in answered],
             )
-            db.execute(
-                "UPDATE runs SET updated_at = ?, seconds = seconds + ? WHERE id = ?", [now, seconds, run.id]
-            )
+            db.execute("UPDATE runs SET updated_at = ?, seconds = seconds + ? WHERE id = ?", [now, seconds, run.id])
 
     def finish(self, run: RunId, status: str) -> None:
         """Write down how a run ended: 'done' or 'interrupted'."""

@@ -97,9 +97,7 @@ def open_results(path: Path, *, write: bool) -> sqlite3.Connection:
         ResultsError: one of its kinds; see ``cultev.errors``.
     """
     if not write and not path.exists():
-        raise ResultsError(
-            f"There is no results file {path}.", "Make one with `cultev run`, or name it with --db."
-        )
+        raise ResultsError(f"There is no results file {path}.", "Make one with `cultev run`, or name it with --db.")
     if path.is_dir():
         raise NotResults(f"{path} is a folder, not a results file.", "Name a file with --db FILE.")
     if path.exists() and path.stat().st_size:
@@ -159,9 +157,7 @@ def _check(connection: sqlite3.Connection, path: Path, write: bool) -> None:
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise _damaged(path, verdict)
-        missing = _objects(version) - {
-            name for (name,) in connection.execute("SELECT name FROM sqlite_master")
-        }
+        missing = _objects(version) - {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
         if missing:
             raise _damaged(path, f"it has no {min(missing)}")
     for number in range(version, len(MIGRATIONS)):

@@ -64,9 +64,7 @@ class _Sums:
         self.tied = 0
         self.set_aside: Counter[str] = Counter()
 
-    def add(
-        self, group: str, outcome: str, tied: int, kind: str, options: list[str], gold: list[str]
-    ) -> None:
+    def add(self, group: str, outcome: str, tied: int, kind: str, options: list[str], gold: list[str]) -> None:
         if outcome not in ("correct", "incorrect"):
             self.set_aside[outcome] += 1
             return
@@ -97,9 +95,7 @@ def cells(connection: sqlite3.Connection, run: str, by: Sequence[str], norm: str
     """
     for name in by:
         if name not in DIMENSIONS:
-            raise UsageError(
-                f"Answers can't be grouped by '{name}'.", f"Choose from: {', '.join(DIMENSIONS)}"
-            )
+            raise UsageError(f"Answers can't be grouped by '{name}'.", f"Choose from: {', '.join(DIMENSIONS)}")
     columns = ", ".join(by) if by else "NULL"
     chosen = "outcome" if norm is None else _outcome_by(norm)
     rows = connection.execute(

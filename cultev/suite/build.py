@@ -91,9 +91,7 @@ def build_into(source_dir: Path, folder: Path) -> BuildReport:
     name = source_dir.name
     found = read_header(source_dir, Problems(source_dir)).name
     if found != name:
-        raise SuiteSourceError(
-            f"The folder {source_dir} holds a suite named {found!r}.", f"Rename it to {found!r}."
-        )
+        raise SuiteSourceError(f"The folder {source_dir} holds a suite named {found!r}.", f"Rename it to {found!r}.")
     return build_suite(source_dir, folder / f"{name}.db")
 
 
@@ -120,9 +118,7 @@ def _guard(target: Path) -> None:
     except OSError as error:
         raise SuiteError(f"{target} can't be read: {error.strerror or error}.") from error
     if not replaceable:
-        raise SuiteError(
-            f"{target} exists and is not a suite; it was left alone.", "Name another file with -o FILE."
-        )
+        raise SuiteError(f"{target} exists and is not a suite; it was left alone.", "Name another file with -o FILE.")
 
 
 def _write(draft: Path, header: Header, source: Path, problems: Problems) -> tuple[int, str]:

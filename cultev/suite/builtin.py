@@ -34,9 +34,7 @@ def builtin_suite(name: str) -> Path:
         SuiteError: there is nowhere to build it.
     """
     if name not in builtin_names():
-        raise SuiteNotFound(
-            f"There is no built-in suite named {name!r}.", f"Built in: {', '.join(builtin_names())}."
-        )
+        raise SuiteNotFound(f"There is no built-in suite named {name!r}.", f"Built in: {', '.join(builtin_names())}.")
     folders = locate.suite_dirs()
     source = builtin_suite_sources().get(name)
     if source is None:

@@ -40,9 +40,7 @@ class Problems:
     def error(self) -> SuiteSourceError:
         """All of them as one error."""
         many = len(self.found)
-        count = (
-            "1 problem" if many == 1 else f"{many} problems" + (" or more" if many >= MAX_PROBLEMS else "")
-        )
+        count = "1 problem" if many == 1 else f"{many} problems" + (" or more" if many >= MAX_PROBLEMS else "")
         message = f"The suite's source has {count}:\n" + "\n".join(f"  {text}" for text in self.found)
         return SuiteSourceError(message, "Mend them and build again; nothing was written.")
 
@@ -75,9 +73,7 @@ class Fields:
             return kind()
         return value
 
-    def text(
-        self, key: str, default: str | None = None, pattern: re.Pattern[str] | None = None, like: str = ""
-    ) -> str:
+    def text(self, key: str, default: str | None = None, pattern: re.Pattern[str] | None = None, like: str = "") -> str:
         """A text without accidents; a pattern must fit it whole."""
         value = self.take(key, str, default)
         if key not in self.data or type(self.data[key]) is not str or (value == "" and default == ""):
@@ -111,12 +107,7 @@ def clean(text: str, what: str, complain: Complain, problems: Problems | None = 
         complain(f"{what} is empty")
     elif normal != normal.strip():
         complain(f"{what} has blanks around it")
-    if (
-        normal.isprintable()
-        and not _UNWANTED.intersection(normal)
-        and "{" not in normal
-        and "}" not in normal
-    ):
+    if normal.isprintable() and not _UNWANTED.intersection(normal) and "{" not in normal and "}" not in normal:
         return normal  # nearly all texts: the loop below is slow
     for char in normal:
         if char in "{}":

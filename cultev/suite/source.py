@@ -193,9 +193,7 @@ def _item(data: dict[str, Any], header: Header, complain: Complain, problems: Pr
     return Choice(*common) if kind == "choice" else TrueFalse(*common)
 
 
-def _item_texts(
-    fields: Fields, kind: str, header: Header, complain: Complain, problems: Problems
-) -> dict[str, Text]:
+def _item_texts(fields: Fields, kind: str, header: Header, complain: Complain, problems: Problems) -> dict[str, Text]:
     """The texts by language, in the suite's order of languages: options and contexts must run parallel."""
     tables = fields.take("texts", dict)
     if fields.data.get("texts") == {}:
@@ -248,9 +246,7 @@ def _options(one: Fields, complain: Complain, problems: Problems) -> tuple[str, 
     return tuple(options)
 
 
-def _answers(
-    fields: Fields, kind: str, labels: str, texts: Mapping[str, Text], complain: Complain
-) -> tuple[str, ...]:
+def _answers(fields: Fields, kind: str, labels: str, texts: Mapping[str, Text], complain: Complain) -> tuple[str, ...]:
     """Ids of the right options: option indexes of a choice, labels, or true / false."""
     answers = fields.take("answers", list)
     if fields.data.get("answers") == []:

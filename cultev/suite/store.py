@@ -156,9 +156,7 @@ class Suite:
                 raise SuiteError(f"The suite {self.name} has no item {id!r}.", step)
             item = self._item(row, None) if _is_supported(row[1], row[5]) else None
             if item is None:
-                raise SuiteError(
-                    f"This cultev can't ask {id!r}, of kind {row[1]!r}.", "Install a newer cultev."
-                )
+                raise SuiteError(f"This cultev can't ask {id!r}, of kind {row[1]!r}.", "Install a newer cultev.")
             return item
 
     def count(self, by: str) -> dict[str, int]:
@@ -290,17 +288,13 @@ def _check_head(path: Path) -> None:
         raise SuiteDamaged(f"{path} is cut short: it ends within its header.", _FETCH_AGAIN)
     application = int.from_bytes(head[68:72], "big")
     if application == schema.RESULTS_APPLICATION_ID:
-        raise NotASuite(
-            f"{path} holds results, not a suite.", f"Look into it with: cultev runs list --db {path}"
-        )
+        raise NotASuite(f"{path} holds results, not a suite.", f"Look into it with: cultev runs list --db {path}")
     if application != schema.APPLICATION_ID:
         raise NotASuite(f"{path} is an SQLite file of something else, not a suite.", step)
     version = int.from_bytes(head[60:64], "big", signed=True)
     if version > schema.SCHEMA_VERSION:
         known = f"version {version}; this cultev reads up to {schema.SCHEMA_VERSION}"
-        raise SuiteTooNew(
-            f"{path} was written by a newer cultev (suite layout {known}).", "Install a newer cultev."
-        )
+        raise SuiteTooNew(f"{path} was written by a newer cultev (suite layout {known}).", "Install a newer cultev.")
     if version < 1:
         raise SuiteDamaged(f"{path} states the suite layout {version}, which never existed.", _FETCH_AGAIN)
     page = int.from_bytes(head[16:18], "big")
@@ -351,9 +345,7 @@ def _unmasked(path: Path) -> Iterator[None]:
 
 
 def _unreadable(path: Path, error: OSError) -> SuiteError:
-    return SuiteError(
-        f"{path} can't be read: {error.strerror or error}.", "Check the file's rights and its disk."
-    )
+    return SuiteError(f"{path} can't be read: {error.strerror or error}.", "Check the file's rights and its disk.")
 
 
 def _is_supported(kind: str, labels: str) -> bool:
@@ -377,13 +369,8 @@ def _refuse_nonsense(item: Item) -> None:
 
 
 def _cultures(db: sqlite3.Connection) -> dict[str, Culture]:
-    found = {
-        id: Culture(id, region, {}, {})
-        for id, region in db.execute("SELECT id, region FROM culture ORDER BY id")
-    }
-    for id, language, name, country in db.execute(
-        "SELECT culture, language, name, country FROM culture_name"
-    ):
+    found = {id: Culture(id, region, {}, {}) for id, region in db.execute("SELECT id, region FROM culture ORDER BY id")}
+    for id, language, name, country in db.execute("SELECT culture, language, name, country FROM culture_name"):
         for words, word in ((found[id].names, name), (found[id].countries, country)):
             if word:
                 words[language] = word  # type: ignore[index]  # a dict until it leaves here

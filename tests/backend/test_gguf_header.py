@@ -20,9 +20,8 @@ from cultev.backend.gguf_header import (  # noqa: E402
     TENSOR_TYPES,
     GgufHeader,
     SkippedArray,
-    read_gguf,
-    sha256_file,
 )
+from cultev.backend.gguf_read import gguf_sha256, read_gguf, sha256_file  # noqa: E402
 from cultev.errors import (  # noqa: E402
     CultevError,
     ModelDamaged,
@@ -445,3 +444,7 @@ def test_sha256_streams_and_tells_progress(tiny: Path) -> None:
     assert digest == hashlib.sha256(tiny.read_bytes()).hexdigest() == sha256_file(str(tiny))
     size = tiny.stat().st_size
     assert seen[-1] == (size, size)
+
+
+def test_a_models_hash_is_its_files(tiny: Path) -> None:
+    assert gguf_sha256(read_gguf(tiny)) == sha256_file(tiny)

@@ -51,7 +51,9 @@ def requests(n: int = 30, seed: int = 1, head: int = 20, longest: int = 40, opti
     ]
 
 
-def scores(backend: LlamaBackend, some: list[ScoreRequest], skip: frozenset[str] = frozenset()) -> dict[str, ScoreResult]:
+def scores(
+    backend: LlamaBackend, some: list[ScoreRequest], skip: frozenset[str] = frozenset()
+) -> dict[str, ScoreResult]:
     return {r.key: r for batch in backend.score(some, skip=skip) for r in batch}
 
 

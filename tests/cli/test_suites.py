@@ -22,9 +22,7 @@ def tiny(tmp_path: Path) -> Path:
 
 
 def run(*args: object) -> Result:
-    return CliRunner().invoke(
-        suites, [str(arg) for arg in args], env={"COLUMNS": "80"}, catch_exceptions=True
-    )
+    return CliRunner().invoke(suites, [str(arg) for arg in args], env={"COLUMNS": "80"}, catch_exceptions=True)
 
 
 def output(*args: object) -> str:

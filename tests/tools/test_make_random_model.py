@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from cultev.backend.gguf_header import read_gguf
+from cultev.backend.gguf_read import read_gguf
 
 pytest.importorskip("gguf")
 pytest.importorskip("tokenizers")

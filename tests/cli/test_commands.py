@@ -1,0 +1,128 @@
+"""Every command has help, the README and guides name real commands, and nothing heavy is loaded to print help."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+import click
+import pytest
+
+from cultev.cli import COMMANDS, cli
+from tests.cli.command import TOP, cultev, environment
+
+
+def all_commands(group: click.Group = cli, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
+    context = click.Context(group)
+    found = []
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        found.append(((*path, name), command))
+        if isinstance(command, click.Group):
+            found.extend(all_commands(command, (*path, name)))
+    return found
+
+
+@pytest.mark.parametrize(("path", "command"), all_commands(), ids=[" ".join(path) for path, _ in all_commands()])
+def test_every_command_has_help_on_every_option(path: tuple[str, ...], command: click.Command) -> None:
+    assert command.help, path
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, (path, parameter.name)
+
+
+def test_short_helps_say_what_the_commands_do() -> None:
+    assert set(COMMANDS) == {path[0] for path, _ in all_commands()}
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['cultev', '--help']\n"
+        "from cultev.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numpy', 'scipy', 'rich', 'onnxruntime', 'llama_cpp', 'tokenizers', 'jinja2', 'sqlite3'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_works_everywhere(flag: str, tmp_path: Path) -> None:
+    for words in ((), ("run",), ("suites", "show"), ("models", "show")):
+        done = cultev(*words, flag, cwd=tmp_path)
+        assert done.code == 0
+        assert done.out.startswith("Usage: ")
+
+
+def test_completion_scripts(tmp_path: Path) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        assert "_CULTEV_COMPLETE" in cultev("completion", shell, cwd=tmp_path).out
+
+
+def documents() -> list[tuple[str, str]]:
+    pages = [p for p in resources.files("cultev").joinpath("guide").iterdir() if p.name.endswith(".md")]
+    return [(p.name, p.read_text(encoding="utf-8")) for p in pages] + [
+        ("README.md", (TOP / "README.md").read_text(encoding="utf-8"))
+    ]
+
+
+@pytest.mark.parametrize(("name", "text"), documents(), ids=[name for name, _ in documents()])
+def test_documents_name_commands_that_exist(name: str, text: str) -> None:
+    known = {" ".join(path) for path, _ in all_commands()}
+    for line in re.findall(r"(?:^|[`&|] ?|^    )cultev ([a-z]+(?: [a-z]+)?)", text, re.MULTILINE):
+        words = line.split()
+        assert words[0] in known, f"{name}: cultev {line}"
+        if words[0] in ("suites", "runs", "models") and len(words) > 1:
+            assert line in known, f"{name}: cultev {line}"
+
+
+def test_the_guide_lists_its_topics_and_reads_them(tmp_path: Path) -> None:
+    listed = cultev("guide", cwd=tmp_path).out
+    for topic in ("start", "results", "models", "suites", "faults"):
+        assert f"  {topic} " in listed
+        assert cultev("guide", topic, cwd=tmp_path).out.startswith("# ")
+
+
+def test_doctor_proves_a_model(tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp")
+    from tests.backend.gguf_models import write_tiny_gguf
+
+    write_tiny_gguf(tmp_path / "tiny.gguf", n_ctx=2048)
+    done = cultev("doctor", "tiny.gguf", "--items", 3, cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "equals computing again on 3 questions" in done.out
+
+
+def test_models_show(tmp_path: Path) -> None:
+    from tests.backend.gguf_models import write_tiny_gguf
+
+    write_tiny_gguf(tmp_path / "tiny.gguf")
+    done = cultev("models", "show", "tiny.gguf", "--json", cwd=tmp_path)
+    assert '"architecture": "llama"' in done.out
+    assert '"memory_mb"' in done.out
+
+
+@pytest.mark.parametrize(
+    ("hidden", "words", "extra"),
+    [("llama_cpp", ("run", "tiny.gguf"), "gguf"), ("onnxruntime", ("run", "reference:onnx"), "onnx")],
+)
+def test_a_missing_extra_is_two_lines(tmp_path: Path, hidden: str, words: tuple[str, ...], extra: str) -> None:
+    """A package that can't be imported stands in for one that is not installed."""
+    from tests.backend.gguf_models import write_tiny_gguf
+
+    write_tiny_gguf(tmp_path / "tiny.gguf")
+    blocker = tmp_path / "blocker"
+    blocker.mkdir()
+    (blocker / f"{hidden}.py").write_text("raise ImportError('not installed')")
+    done = cultev(*words, cwd=tmp_path, PYTHONPATH=f"{blocker}{os.pathsep}{TOP}")
+    assert done.code == 1
+    lines = done.err.splitlines()
+    assert len(lines) == 2, done.err
+    assert lines[1] == f'Install it: pip install "cultev[{extra}]"'
