@@ -44,7 +44,7 @@ class CultevError(Exception):
 
     def __init__(self, message: str, next_step: str = "") -> None:
         super().__init__(message)
-        self.message = message
+        self.message = " ".join(message.split())  # engines and SQLite speak in several lines
         self.next_step = next_step
 
     def __str__(self) -> str:

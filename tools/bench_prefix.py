@@ -3,8 +3,8 @@
     python tools/bench_prefix.py MODEL [--suite planted] [--limit 12] [--rounds 3] [--json]
 
 Prints, as medians over rounds: (a) the engine's raw rate on plain 512-token prompts, (b) the rate at which the
-shared way computes the different tokens of the questions, (c) b / a, (d) the speed-up over one prompt per option. The naive
-way goes through the very same engine, one request per option, with nothing held from one to the next.
+shared way computes the different tokens of the questions, (c) b / a, (d) the speed-up over one prompt per
+option. The naive way goes through the very same engine, one request per option, with nothing held from one to the next.
 """
 
 from __future__ import annotations

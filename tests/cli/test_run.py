@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.backend.gguf_models import write_tiny_gguf
+from tests.backend.onnx_models import make_folder
 from tests.cli.command import cultev, environment, fails
 from tests.run.test_engine import content
 from tests.worlds import small_suite, source
@@ -158,8 +159,8 @@ def bad_files(place: Path, folder: Path) -> None:
     (folder / "half.gguf").write_bytes(model[: len(model) // 2])
     (folder / "odd.gguf").write_bytes(model.replace(b"llama", b"lxama"))
     (folder / "graphless").mkdir()
-    (folder / "tokenless").mkdir()
-    (folder / "tokenless" / "model.onnx").write_bytes(b"\x08\x08")
+    make_folder(folder / "tokenless")
+    (folder / "tokenless" / "tokenizer.json").unlink()
     (folder / "damaged.db").write_bytes(suite[:8192] + b"\xff" * 4096 + suite[12288:])
     for name, sql in (("newer.db", "PRAGMA user_version = 99"), ("edited.db", "UPDATE item_text SET question = '?'")):
         (folder / name).write_bytes(suite)
