@@ -56,6 +56,17 @@ def identify(path: Path) -> str:
     return gguf_sha256(read_gguf(path))
 
 
+def is_reference(path: Path) -> bool:
+    """Whether a model says that it is cultev's own reference model, without loading it.
+
+    Raises:
+        ModelError: the file or folder is no model, or damaged.
+    """
+    if model_format(path) == "onnx":
+        return read_folder(path).reference
+    return bool(read_gguf(path).metadata.get("cultev.reference", False))
+
+
 def open_backend(path: Path, *, n_ctx: int | None = None, threads: int | None = None) -> Backend:
     """Load a model with the engine for its format.
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from cultev.run.protocol import Protocol
     from cultev.suite.store import Suite
 
+CHECKING = ("planted",)
+"""Built-in suites about invented worlds: no model but the reference knows them."""
+
 NORMS = ["sum", "token", "byte", "char", "pmi"]
 
 
@@ -27,7 +30,7 @@ NORMS = ["sum", "token", "byte", "char", "pmi"]
     "suite_names",
     multiple=True,
     metavar="NAME|FILE",
-    help="A suite; may be repeated. [default: the built-in ones]",
+    help="A suite; may be repeated. [default: all built-in ones that fit the model]",
 )
 @click.option(
     "--language",
@@ -101,7 +104,7 @@ def run(
     MODEL is a .gguf file or an ONNX folder; nothing means the small reference model that checks cultev itself.
     Stop it whenever you like: the same command goes on from there, and asks nothing twice.
     """  # fmt: skip
-    from cultev.backend.load import find_model, identify, open_backend
+    from cultev.backend.load import find_model, identify, is_reference, open_backend
     from cultev.run.journal import Journal, RunId
     from cultev.run.plan import check_languages, count
     from cultev.run.protocol import Protocol
@@ -111,7 +114,7 @@ def run(
         mode=mode, languages=languages, contexts=contexts, orders=orders, limit=limit, norm=norm,
         pmi=pmi or norm == "pmi", n_ctx=n_ctx,
     )  # fmt: skip
-    with _open_suites(suite_names) as suites:
+    with _open_suites(suite_names or _default_suites(is_reference(path))) as suites:
         check_languages(suites, protocol)
         if shown:
             backend = open_backend(path, n_ctx=n_ctx, threads=threads)
@@ -164,11 +167,17 @@ def _ask_all(
 
 @contextlib.contextmanager
 def _open_suites(names: Sequence[str]) -> Iterator[list[Suite]]:
-    from cultev.suite import builtin_suites
     from cultev.suite.store import open_suite
 
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(open_suite(name)) for name in names or sorted(builtin_suites())]
+        yield [stack.enter_context(open_suite(name)) for name in names]
+
+
+def _default_suites(reference: bool) -> list[str]:
+    """All built-in suites; those that only check cultev are for the reference model alone."""
+    from cultev.suite import builtin_names
+
+    return [name for name in builtin_names() if reference or name not in CHECKING]
 
 
 def _show_item(backend: Backend, suites: Sequence[Suite], protocol: Protocol, wanted: str) -> None:
