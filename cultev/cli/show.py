@@ -71,7 +71,7 @@ def _print_plain(
     from cultev.report.tables import cell_row
     from cultev.stats.summary import cells
 
-    rows = [cell_row(cell) for cell in cells(connection, head["id"], by, norm)]
+    rows = [{"model": head["model_name"], **cell_row(cell)} for cell in cells(connection, head["id"], by, norm)]
     if as_json:
         total = [cell_row(cell) for cell in cells(connection, head["id"], ("suite",), norm)]
         head = {**head, "protocol": json.loads(head["protocol"]), "reference": bool(head["reference"])}

@@ -66,7 +66,7 @@ def _explain(path: Path, error: sqlite3.Error) -> ResultsError | None:
         )
     if "full" in text:
         return ResultsFull(
-            f"The disk that holds {path} is full. What was answered before is kept.",
+            f"The disk that holds {path} is full; what was answered before is kept.",
             "Free some space and run the same command again: it goes on from there.",
         )
     if "unable to open" in text:
@@ -77,7 +77,7 @@ def _explain(path: Path, error: sqlite3.Error) -> ResultsError | None:
     if "disk i/o" in text:
         return ResultsFull(
             f"Reading or writing {path} failed on the disk (full, removed, or failing).",
-            "Check the disk and run the same command again; what was answered before is kept.",
+            "Check the disk and run the same command again: what was answered before is kept.",
         )
     if "malformed" in text or "not a database" in text or "corrupt" in text:
         return _damaged(path, str(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import signal
 import sqlite3
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 from tests.backend.gguf_models import write_tiny_gguf
 from tests.backend.onnx_models import make_folder
-from tests.cli.command import cultev, environment, fails
+from tests.cli.command import Done, cultev, environment, fails
 from tests.run.test_engine import content
 from tests.worlds import small_suite, source
 
@@ -230,3 +231,54 @@ def wait_for_answers(path: Path) -> None:
             if n:
                 return
     raise AssertionError("no answer within 30 seconds")
+
+
+def full_disk(_: object = None) -> None:
+    """Let no file of this process grow beyond 200 kB, which SQLite meets as it meets a full disk."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits a POSIX process")
+def test_a_full_disk(place: Path, tmp_path: Path) -> None:
+    source(tmp_path / "many", n=400, name="many")
+    assert cultev("suites", "build", "many", cwd=tmp_path).code == 0
+    words = ["run", str(place / "tiny.gguf"), "-s", "many.db"]
+    done = subprocess.run(
+        [sys.executable, "-m", "cultev", *words],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        preexec_fn=full_disk,
+    )
+    fails(Done(done.returncode, done.stdout, done.stderr), "cultev.db", "what was answered before is kept")
+    db = sqlite3.connect(tmp_path / "cultev.db")
+    (kept,) = db.execute("SELECT count(*) FROM answers").fetchone()
+    db.close()
+    assert kept > 0
+    assert cultev(*words, cwd=tmp_path).code == 0
+    assert cultev(*words, "--db", "whole.db", cwd=tmp_path).code == 0
+    assert content(tmp_path / "cultev.db") == content(tmp_path / "whole.db")
+
+
+def test_a_locked_results_file(place: Path, tmp_path: Path) -> None:
+    words = ("run", place / "tiny.gguf", "-s", place / "small.db")
+    cultev(*words, "--limit", 2, cwd=tmp_path)
+    other = sqlite3.connect(tmp_path / "cultev.db", isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    fails(cultev(*words, cwd=tmp_path), "locked by another program", "nothing is lost")
+    other.execute("ROLLBACK")
+    other.close()
+    assert cultev(*words, cwd=tmp_path).code == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32" or not hasattr(os, "geteuid"), reason="drops POSIX rights")
+def test_a_read_only_results_file(place: Path, tmp_path: Path) -> None:
+    words = ("run", place / "tiny.gguf", "-s", place / "small.db")
+    cultev(*words, "--limit", 2, cwd=tmp_path)
+    (tmp_path / "cultev.db").chmod(0o444)
+    if os.geteuid() == 0:
+        pytest.skip("root may write a read-only file")
+    fails(cultev(*words, cwd=tmp_path), "read-only", "--db")
