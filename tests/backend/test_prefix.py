@@ -128,7 +128,5 @@ def test_a_large_group_gets_a_trunk_of_its_own() -> None:
 
 
 def test_deep_nesting_needs_no_deep_recursion() -> None:
-    some = [
-        ScoreRequest(str(i), (1,) * (20 * i + 1) + (2,) * 30, (Continuation("x", (1,)),)) for i in range(400)
-    ]
+    some = [ScoreRequest(str(i), (1,) * (20 * i + 1) + (2,) * 30, (Continuation("x", (1,)),)) for i in range(400)]
     assert sum(len(p.requests) for p in plan(some, Limits(tokens=64))) == 400

@@ -34,9 +34,9 @@ def onnx(folder: Path) -> Path:
 @pytest.mark.parametrize("make", [gguf, onnx])
 def test_killed_at_random_moments(make: object, tmp_path: Path) -> None:
     assert callable(make)
-    source(tmp_path / "many", n=1200, name="many")
+    source(tmp_path / "many", n=240, name="many")
     assert cultev("suites", "build", "many", cwd=tmp_path).code == 0
-    words = ["run", str(make(tmp_path)), "-s", "many.db", "--pmi"]
+    words = ["run", str(make(tmp_path)), "-s", "many.db", "--pmi", "--threads", "1"]
     began = time.monotonic()
     assert cultev(*words, "--db", "whole.db", cwd=tmp_path).code == 0
     longest = time.monotonic() - began

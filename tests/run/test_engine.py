@@ -22,9 +22,7 @@ TIMES = {"started_at", "updated_at", "finished_at", "computed_at", "seconds"}
 def content(path: Path) -> dict[str, list[tuple[object, ...]]]:
     """All rows of all tables, times aside."""
     db = sqlite3.connect(path)
-    tables = [
-        name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
-    ]
+    tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
     result = {}
     for table in tables:
         columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})") if row[1] not in TIMES]
@@ -33,9 +31,7 @@ def content(path: Path) -> dict[str, list[tuple[object, ...]]]:
     return result
 
 
-def do_run(
-    path: Path, backend: FakeBackend, protocol: Protocol, folder: Path, stop_after: int = 10**9
-) -> RunId:
+def do_run(path: Path, backend: FakeBackend, protocol: Protocol, folder: Path, stop_after: int = 10**9) -> RunId:
     done = 0
 
     def advance(answers: int, computed: int) -> None:
@@ -103,9 +99,7 @@ def test_a_question_that_does_not_fit_is_set_aside_whole(tmp_path: Path) -> None
     do_run(tmp_path / "r.db", backend, Protocol(), tmp_path)
     db = sqlite3.connect(tmp_path / "r.db")
     outcomes = dict(db.execute("SELECT outcome, count(*) FROM answers GROUP BY outcome"))
-    keys = db.execute(
-        "SELECT count(*) FROM answers WHERE outcome = 'too_long' AND key IS NOT NULL"
-    ).fetchone()[0]
+    keys = db.execute("SELECT count(*) FROM answers WHERE outcome = 'too_long' AND key IS NOT NULL").fetchone()[0]
     db.close()
     assert outcomes["too_long"] > 0
     assert sum(outcomes.values()) == 113
@@ -139,9 +133,5 @@ def test_a_key_tells_questions_apart(tmp_path: Path) -> None:
 
 def test_orders_rotate_the_options(tmp_path: Path) -> None:
     with small_suite(tmp_path) as suite:
-        some = [
-            a
-            for a in asks(suite, Protocol(orders=3, languages=("es",)), FakeBackend())
-            if a.item.id == "item-1"
-        ]
+        some = [a for a in asks(suite, Protocol(orders=3, languages=("es",)), FakeBackend()) if a.item.id == "item-1"]
     assert [a.options for a in some] == [("0", "1", "2"), ("1", "2", "0"), ("2", "0", "1")]

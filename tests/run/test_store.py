@@ -86,9 +86,7 @@ def test_a_newer_file(results: Path) -> None:
 
 def test_a_read_only_file(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     results.chmod(0o444)
-    monkeypatch.setattr(
-        os, "access", lambda path, mode: False
-    )  # root may write anything: ask as a user would
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anything: ask as a user would
     with pytest.raises(ResultsReadOnly, match="--db"):
         Journal(results)
 
