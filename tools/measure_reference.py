@@ -84,7 +84,8 @@ class TorchEngine(Words):
 
         self.torch = torch
         self.model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        self.cache = DynamicCache()
+        self.empty = DynamicCache
+        self.cache = self.empty()
 
     def push(self, ids: Sequence[int]) -> Logits:
         """See Engine."""
@@ -97,8 +98,10 @@ class TorchEngine(Words):
 
     def cut(self, length: int) -> None:
         """See Engine."""
-        if length < self.cache.get_seq_length():
-            self.cache.crop(length) if length else self.cache.__init__()  # type: ignore[misc]
+        if length == 0:
+            self.cache = self.empty()
+        elif length < self.cache.get_seq_length():
+            self.cache.crop(length)
 
 
 class OnnxEngine(Words):
@@ -114,6 +117,8 @@ class OnnxEngine(Words):
         self.inputs = {entry.name for entry in self.session.get_inputs()}
         self.pasts = [entry for entry in self.session.get_inputs() if entry.name.startswith("past")]
         self.outputs = [entry.name for entry in self.session.get_outputs()]
+        self.length = 0
+        self.past: dict[str, Any] = {}
         self.cut(0)
 
     def push(self, ids: Sequence[int]) -> Logits:
@@ -151,7 +156,10 @@ class LlamaEngine:
     def __init__(self, path: Path) -> None:
         from llama_cpp import Llama
 
-        self.llama = Llama(str(path), n_ctx=512, n_batch=512, n_threads=1, logits_all=True, verbose=False)
+        # llama.cpp takes every core for a prompt unless told otherwise, and waits for them all.
+        self.llama = Llama(
+            str(path), n_ctx=512, n_batch=512, n_threads=1, n_threads_batch=1, logits_all=True, verbose=False
+        )
 
     def encode(self, text: str) -> list[int]:
         """See Engine."""
@@ -262,7 +270,8 @@ def group(fact: Fact, language: str) -> str:
 
 def share(rows: Sequence[Mapping[str, Any]], key: str = "right") -> float:
     """Share of rows whose chosen option is the one under ``key``."""
-    return sum(row["chosen"] == row[key] for row in rows) / max(1, len(rows))
+    hits = sum(1 for row in rows if row["chosen"] == row[key])
+    return hits / max(1, len(rows))
 
 
 def differences(rows: Sequence[Mapping[str, Any]], base: Sequence[Mapping[str, Any]]) -> tuple[float, float]:

@@ -72,7 +72,8 @@ class Plan:
     feed_forward: int = 320
     context: int = 1024
     """Positions the files declare; the longest lesson has about 150."""
-    threads: int = 2
+    threads: int = 1
+    """One: the steps are so small that two threads mostly wait for each other, and badly so on a busy machine."""
 
 
 class Lessons:
@@ -277,7 +278,7 @@ def train(
             group["lr"] = rate(plan, step)
         taught = targets != -100
         loss = torch.nn.functional.cross_entropy(taught_logits(model, ids, taught), targets[taught])
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             optimizer.step()
