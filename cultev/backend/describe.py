@@ -67,7 +67,7 @@ def _describe_gguf(header: GgufHeader, n_ctx: int | None) -> Description:
 def _describe_onnx(folder: OnnxFolder, n_ctx: int | None) -> Description:
     used = _used(n_ctx, folder.n_ctx)
     facts: dict[str, object] = {
-        "name": folder.path.name,
+        "name": "cultev reference" if folder.reference else folder.path.name,
         "format": "ONNX",
         "architecture": folder.architecture,
         "quantization": folder.quantization,

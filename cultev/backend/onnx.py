@@ -86,7 +86,7 @@ class OnnxBackend(TreeScorer):
         self.limits = Limits(tokens=PACK_TOKENS, leaves=PACK_LEAVES, reads=logits_limit(n_vocab))
         self.info = ModelInfo(
             path=str(path),
-            name=folder.path.resolve().name,
+            name="cultev reference" if folder.reference else folder.path.resolve().name,
             format="onnx",
             sha256=folder.sha256,
             architecture=folder.architecture,

@@ -100,23 +100,23 @@ def _print_tables(connection: sqlite3.Connection, head: dict[str, Any], by: Sequ
     if head["reference"]:
         console.print("[yellow]A reference model for checking cultev: it knows an invented world only.[/]")
     if by:
-        console.print(accuracy_table(cells(connection, run, by, norm), by, ""))
+        console.print(accuracy_table(cells(connection, run, by, norm), by))
         return
     for suite in cells(connection, run, ("suite",), norm):
         if suite.set_aside.get("too_long") and not suite.accuracy.n:
             note("Every question is longer than the context: see --n-ctx, or use a model with a longer one.")
         name = suite.place["suite"]
         console.print()
-        console.print(accuracy_table([suite], ("suite",), ""))
-        for dimension in ("context", "language", "culture"):
+        console.print(accuracy_table([suite], ("suite",)))
+        for dimension in ("context", "language", "region", "culture"):
             some = [c for c in cells(connection, run, ("suite", dimension), norm) if c.place["suite"] == name]
             if len(some) > 1:
-                console.print()
-                console.print(accuracy_table(some, (dimension,), f"{name} by {dimension}"))
+                console.print(f"\n[bold]{name} by {dimension}[/]")
+                console.print(accuracy_table(some, (dimension,)))
         both = [c for c in cells(connection, run, ("suite", "culture", "language"), norm) if c.place["suite"] == name]
         if len({c.place["language"] for c in both}) > 1:
-            console.print()
-            console.print(matrix(both, "culture", "language", f"{name}: right, in %, by culture and language"))
+            console.print(f"\n[bold]{name}: right, in %, by culture and language[/]")
+            console.print(matrix(both, "culture", "language"))
     console.print()
     console.print(LEGEND, style="dim")
 

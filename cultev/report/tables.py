@@ -44,12 +44,12 @@ def cell_row(cell: Cell) -> dict[str, object]:
     }
 
 
-def accuracy_table(cells: Sequence[Cell], dimensions: Sequence[str], title: str) -> Table:
+def accuracy_table(cells: Sequence[Cell], dimensions: Sequence[str]) -> Table:
     """One line a cell: n, accuracy with its interval, the constant answer's and chance accuracy, and a warning.
 
     A line whose accuracy can't be told from chance is dim, so that the eye stays with what is known.
     """
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for name in dimensions:
         table.add_column(name.replace("_", " "), overflow="fold")
     table.add_column("n", justify="right")
@@ -75,10 +75,10 @@ def accuracy_table(cells: Sequence[Cell], dimensions: Sequence[str], title: str)
     return table
 
 
-def matrix(cells: Sequence[Cell], rows: str, columns: str, title: str) -> Table:
+def matrix(cells: Sequence[Cell], rows: str, columns: str) -> Table:
     """Accuracy in per cent, one dimension down and one across; dim where it can't be told from chance."""
     across = sorted({c.place[columns] for c in cells}, key=lambda v: (v != "en", v))
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     table.add_column(rows, overflow="fold")
     for name in across:
         table.add_column(name, justify="right", no_wrap=True)

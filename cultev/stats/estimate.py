@@ -82,7 +82,8 @@ def proportion(right: NDArray[np.float64], sizes: NDArray[np.float64]) -> Estima
     """The share of correct answers, given per group.
 
     - every group holds one answer: Wilson's interval;
-    - otherwise, with MIN_GROUPS groups or more that do not all agree: the bootstrap over groups;
+    - otherwise, with MIN_GROUPS groups or more that do not all agree: the bootstrap over groups, but never narrower
+      than Wilson's for as many independent answers (groups that happen to score alike would give no width at all);
     - otherwise Wilson's interval with the number of groups in the place of n, as if all answers of a group said
       the same: wide on purpose, since few groups say little about how much groups differ.
     """
@@ -94,4 +95,6 @@ def proportion(right: NDArray[np.float64], sizes: NDArray[np.float64]) -> Estima
         return Estimate(share, *wilson(share, n), n, groups, "wilson")
     if groups < MIN_GROUPS or share in (0.0, 1.0):
         return Estimate(share, *wilson(share, groups), n, groups, "wilson-on-groups")
-    return Estimate(share, *group_bootstrap(right, sizes), n, groups, "group-bootstrap")
+    ends = zip(group_bootstrap(right, sizes), wilson(share, n), strict=True)
+    (low, other_low), (high, other_high) = ends
+    return Estimate(share, min(low, other_low), max(high, other_high), n, groups, "group-bootstrap")

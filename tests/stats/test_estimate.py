@@ -39,6 +39,13 @@ def test_few_groups_count_as_few() -> None:
     assert (estimate.low, estimate.high) == wilson(0.5, 2)
 
 
+def test_groups_that_score_alike_are_not_certainty() -> None:
+    """24 groups with one right answer of eight each: resampling them gives 1/8 every time."""
+    estimate = proportion(np.ones(24), np.full(24, 8.0))
+    assert (estimate.low, estimate.high) == wilson(1 / 8, 192)
+    assert estimate.high - estimate.low > 0.05
+
+
 def test_all_right_is_not_certainty() -> None:
     estimate = proportion(np.full(30, 4.0), np.full(30, 4.0))
     assert estimate.value == 1.0
