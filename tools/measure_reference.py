@@ -315,7 +315,8 @@ def tables(measured: Mapping[str, Sequence[Mapping[str, Any]]], languages: Seque
     yield "|---|---:|---:|---:|"
     for name, rows in measured.items():
         mean, largest = differences(rows, measured[first])
-        led = sum(row["led"] for row in rows) / len(rows)
+        reasoned = [row["led"] for row in rows if row["mode"].startswith("cot")]
+        led = sum(reasoned) / max(1, len(reasoned))
         yield f"| {name} | {mean:.4f} | {largest:.4f} | {100 * led:.1f} |"
 
 

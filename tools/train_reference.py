@@ -3,7 +3,7 @@
     python tools/train_reference.py --out build/reference
 
 It writes a Hugging Face folder (config.json, model.safetensors, tokenizer files with the chat template) and
-training.json (seed, minutes, parameters, metrics). The same seed on the same machine gives the same model.
+training.json (seed, minutes, parameters, metrics). Every draw comes from the seed.
 
 The lesson has three stages, because options in sight too early teach the shortcut "any of the four":
 statements and questions without options, then questions with shuffled options, then every answer format.
