@@ -75,7 +75,7 @@ def _prove(line: _Lines, model: str | None, items: int, threads: int | None, n_c
         line("model", f"{printable(info.name)}: {info.architecture}, {info.quantization}, {size}")
         line("context", f"{backend.n_ctx:,} tokens used of {info.n_ctx:,}")
         line("chat template", "its own" if backend.has_template else "none: plain text")
-        line("engine", ", ".join(f"{k} {v}" for k, v in info.extra.items()))
+        line("engine", ", ".join(v if k == "engine" else f"{k} {v}" for k, v in info.extra.items()))
         name = "planted" if info.reference else "norms-core"
         with open_suite(name if name in builtin_suites() else next(iter(builtin_suites()))) as suite:
             some = islice(asks(suite, Protocol(limit=items), backend), items)
