@@ -8,7 +8,7 @@ from itertools import islice
 
 from cultev.backend.prefix import WINDOW
 from cultev.backend.types import Backend, ScoreRequest
-from cultev.errors import EngineError, Interrupted
+from cultev.errors import EngineError, Interrupted, ResultsError
 from cultev.run.journal import Journal, RunId
 from cultev.run.plan import Ask, asks
 from cultev.run.protocol import Protocol
@@ -44,6 +44,11 @@ def run_suites(
         for suite in suites:
             for window in _windows(asks(suite, protocol, backend)):
                 _run_window(run, backend, suite, protocol, journal, window, advance, stop)
+    except ResultsError:
+        raise  # the file itself is the trouble: there is no writing down how the run ended
+    except EngineError:
+        journal.finish(run, "interrupted")
+        raise
     except (Interrupted, KeyboardInterrupt):
         journal.finish(run, "interrupted")
         raise Interrupted("Stopped. Every answer so far is kept.", "The same command goes on from there.") from None

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cultev.backend.fake import FakeBackend
+from cultev.backend.fake import FakeBackend, hashed
 from cultev.backend.prefix import Limits
-from cultev.errors import Interrupted
+from cultev.errors import EngineError, Interrupted
 from cultev.run.engine import run_suites
 from cultev.run.journal import Journal, RunId
 from cultev.run.plan import asks, count
@@ -135,3 +135,27 @@ def test_orders_rotate_the_options(tmp_path: Path) -> None:
     with small_suite(tmp_path) as suite:
         some = [a for a in asks(suite, Protocol(orders=3, languages=("es",)), FakeBackend()) if a.item.id == "item-1"]
     assert [a.options for a in some] == [("0", "1", "2"), ("1", "2", "0"), ("2", "0", "1")]
+
+
+def test_an_engine_that_fails_loses_nothing(tmp_path: Path) -> None:
+    """After some batches the engine breaks: what it answered is kept, and the next run goes on."""
+    left = 40
+
+    def breaks(prompt: str, text: str) -> float:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise EngineError("The engine broke.", "Try again.")
+        return hashed(prompt, text)
+
+    limits = Limits(tokens=600)
+    with pytest.raises(EngineError, match="broke"):
+        do_run(tmp_path / "cut.db", FakeBackend(breaks, limits=limits), Protocol(), tmp_path)
+    db = sqlite3.connect(tmp_path / "cut.db")
+    kept, status = db.execute("SELECT (SELECT count(*) FROM answers), status FROM runs").fetchone()
+    db.close()
+    assert kept > 0
+    assert status == "interrupted"
+    do_run(tmp_path / "cut.db", FakeBackend(limits=limits), Protocol(), tmp_path)
+    do_run(tmp_path / "whole.db", FakeBackend(limits=limits), Protocol(), tmp_path)
+    assert content(tmp_path / "cut.db") == content(tmp_path / "whole.db")
