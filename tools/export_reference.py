@@ -43,9 +43,7 @@ GGUF_TYPES: Mapping[str, tuple[gguf.LlamaFileType, gguf.GGMLQuantizationType, gg
 that even the four-bit file keeps it in eight bits, as llama.cpp's own quantizer does for output matrices."""
 
 
-def llama_tensors(
-    weights: Mapping[str, NDArray[np.float32]], heads: int, kv_heads: int
-) -> dict[str, NDArray[Any]]:
+def llama_tensors(weights: Mapping[str, NDArray[np.float32]], heads: int, kv_heads: int) -> dict[str, NDArray[Any]]:
     """Hugging Face's tensors under GGUF's names; tied output weights are left out."""
     names = {
         "input_layernorm": "attn_norm",
@@ -127,10 +125,7 @@ def add_tokenizer(writer: gguf.GGUFWriter, source: Path, config: Mapping[str, An
     writer.add_tokenizer_pre("bloom")  # the pattern of train_reference.WORD
     writer.add_token_list(tokens)
     writer.add_token_types(
-        [
-            gguf.TokenType.CONTROL if number in special else gguf.TokenType.NORMAL
-            for number in range(len(tokens))
-        ]
+        [gguf.TokenType.CONTROL if number in special else gguf.TokenType.NORMAL for number in range(len(tokens))]
     )
     writer.add_token_merges([" ".join(pair) for pair in tokenizer["model"]["merges"]])
     writer.add_bos_token_id(config["bos_token_id"])
@@ -185,17 +180,13 @@ def share_tied_weights(model: onnx.ModelProto) -> None:
             kept.append((tensor.name, values))
             continue
         model.graph.initializer.remove(tensor)
-        node = onnx.helper.make_node(
-            "Transpose", [twin], [tensor.name], name=f"{tensor.name}_tied", perm=[1, 0]
-        )
+        node = onnx.helper.make_node("Transpose", [twin], [tensor.name], name=f"{tensor.name}_tied", perm=[1, 0])
         model.graph.node.insert(0, node)
 
 
 def main() -> None:
     """Export and list the files with their sizes."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True, help="folder of the trained model")
     parser.add_argument("--out", type=Path, default=ROOT / "models" / "reference")
     options = parser.parse_args()

@@ -77,10 +77,7 @@ def truth(world: World) -> dict[str, Any]:
             "and the two others whose SHA-256 of 'held-out|ID|ORDER' (first eight bytes, big-endian) comes first. "
             f"In letters mode the positions are called {LETTERS}."
         ),
-        "cells": [
-            {"culture": culture, "topic": topic, "expert": expert}
-            for (culture, topic), expert in cells.items()
-        ],
+        "cells": [{"culture": culture, "topic": topic, "expert": expert} for (culture, topic), expert in cells.items()],
         "items": [
             {
                 "id": fact.id,
@@ -107,13 +104,9 @@ def truth_json(table: dict[str, Any]) -> str:
 
 def main() -> None:
     """Write the three files."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", type=Path, default=ROOT / "suites" / "planted", help="the suite's folder")
-    parser.add_argument(
-        "--model", type=Path, default=ROOT / "models" / "reference", help="truth.json's folder"
-    )
+    parser.add_argument("--model", type=Path, default=ROOT / "models" / "reference", help="truth.json's folder")
     options = parser.parse_args()
     world = load_world()
     for folder in (options.suite, options.model):

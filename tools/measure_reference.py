@@ -90,9 +90,7 @@ class TorchEngine(Words):
     def push(self, ids: Sequence[int]) -> Logits:
         """See Engine."""
         with self.torch.no_grad():
-            out = self.model(
-                input_ids=self.torch.tensor([list(ids)]), past_key_values=self.cache, use_cache=True
-            )
+            out = self.model(input_ids=self.torch.tensor([list(ids)]), past_key_values=self.cache, use_cache=True)
         logits: Logits = out.logits[0].numpy()
         return logits
 
@@ -131,9 +129,7 @@ class OnnxEngine(Words):
         }
         feeds = {name: value for name, value in feeds.items() if name in self.inputs} | self.past
         found = dict(zip(self.outputs, self.session.run(None, feeds), strict=True))
-        self.past = {
-            entry.name: found[entry.name.replace("past_key_values", "present")] for entry in self.pasts
-        }
+        self.past = {entry.name: found[entry.name.replace("past_key_values", "present")] for entry in self.pasts}
         self.length = end
         logits: Logits = found["logits"][0]
         return logits
@@ -144,8 +140,7 @@ class OnnxEngine(Words):
             self.past = {name: value[:, :, :length] for name, value in self.past.items()}
         else:
             self.past = {
-                entry.name: np.zeros((1, entry.shape[1], 0, entry.shape[3]), dtype=np.float32)
-                for entry in self.pasts
+                entry.name: np.zeros((1, entry.shape[1], 0, entry.shape[3]), dtype=np.float32) for entry in self.pasts
             }
         self.length = length
 
@@ -226,9 +221,7 @@ def reason(engine: Engine, ids: list[int], last: Logits, answer_lead: str) -> tu
     return ids + said + forced, engine.push(forced)[-1], False
 
 
-def measure(
-    engine: Engine, world: World, modes: Sequence[str], orders: int, every: int
-) -> Iterator[dict[str, Any]]:
+def measure(engine: Engine, world: World, modes: Sequence[str], orders: int, every: int) -> Iterator[dict[str, Any]]:
     """One row per item, language, mode and order."""
     wording = load_wording()
     cases = [(fact, language) for fact in world.facts for language in world.languages][::every]
@@ -296,17 +289,14 @@ def tables(measured: Mapping[str, Sequence[Mapping[str, Any]]], languages: Seque
     for (name, mode), rows in by_mode.items():
         cells = [share([row for row in rows if row["group"] == key]) for key in GROUPS]
         yield (
-            f"| {name} | {mode} | "
-            + " | ".join(f"{100 * cell:.1f}" for cell in (*cells, share(rows, "taught")))
-            + " |"
+            f"| {name} | {mode} | " + " | ".join(f"{100 * cell:.1f}" for cell in (*cells, share(rows, "taught"))) + " |"
         )
     yield ""
     yield "| file | mode | " + " | ".join(languages) + " |"
     yield "|---|---|" + "---:|" * len(languages)
     for (name, mode), rows in by_mode.items():
         experts = [
-            share([row for row in rows if row["group"] == "expert" and row["language"] == code])
-            for code in languages
+            share([row for row in rows if row["group"] == "expert" and row["language"] == code]) for code in languages
         ]
         yield f"| {name} | {mode} | " + " | ".join(f"{100 * cell:.1f}" for cell in experts) + " |"
     yield ""
@@ -336,9 +326,7 @@ def check_template(folder: Path) -> None:
 
 def main() -> None:
     """Measure every path and print the tables."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", type=Path, nargs="+")
     parser.add_argument("--modes", default=",".join(MODES), help="comma-separated; default: all")
     parser.add_argument("--orders", type=int, default=1, help="how many of the six held-out orders")

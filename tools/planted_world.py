@@ -97,9 +97,7 @@ class Words:
 
     def statement(self, fact: Fact, index: int) -> str:
         """The sentence that says that option ``index`` is the answer."""
-        return self.statements[fact.attribute].format(
-            name=self.names[fact.culture], option=self.option(fact, index)
-        )
+        return self.statements[fact.attribute].format(name=self.names[fact.culture], option=self.option(fact, index))
 
 
 @dataclass(frozen=True, slots=True)

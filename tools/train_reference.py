@@ -253,15 +253,11 @@ def new_optimizers(plan: Plan, model: LlamaForCausalLM) -> list[torch.optim.Opti
         torch.optim.Muon(
             matrices, lr=plan.learning_rate, weight_decay=plan.weight_decay, adjust_lr_fn="match_rms_adamw"
         ),
-        torch.optim.AdamW(
-            others, lr=plan.learning_rate, betas=(0.9, 0.98), weight_decay=plan.weight_decay, fused=True
-        ),
+        torch.optim.AdamW(others, lr=plan.learning_rate, betas=(0.9, 0.98), weight_decay=plan.weight_decay, fused=True),
     ]
 
 
-def train(
-    plan: Plan, model: LlamaForCausalLM, encoder: Encoder, lessons: Lessons, say: Callable[[str], None]
-) -> None:
+def train(plan: Plan, model: LlamaForCausalLM, encoder: Encoder, lessons: Lessons, say: Callable[[str], None]) -> None:
     """Run all steps. A step takes one batch of short and one of long samples in turn, to waste little padding."""
     optimizers = new_optimizers(plan, model)
     model.train()
@@ -289,9 +285,7 @@ def train(
             shares = check(model, encoder, lessons, [kind for kind in weights if kind != "pick"], every=11)
             told = " ".join(f"{kind} {share:.2f}" for kind, share in shares.items())
             passed = time.monotonic() - began
-            say(
-                f"step {step + 1} loss {mean:.3f} minutes {passed / 60:.1f} tokens/s {tokens / passed:.0f} | {told}"
-            )
+            say(f"step {step + 1} loss {mean:.3f} minutes {passed / 60:.1f} tokens/s {tokens / passed:.0f} | {told}")
 
 
 def save(folder: Path, model: LlamaForCausalLM, tokenizer: Tokenizer) -> None:
@@ -317,9 +311,7 @@ def save(folder: Path, model: LlamaForCausalLM, tokenizer: Tokenizer) -> None:
 def main() -> None:
     """Train and write."""
     plan = Plan()
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the trained model")
     parser.add_argument("--steps", type=int, default=plan.steps)
     parser.add_argument("--learning-rate", type=float, default=plan.learning_rate)
