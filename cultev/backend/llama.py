@@ -20,11 +20,12 @@ from cultev.backend.describe import CONTEXT_CAP
 from cultev.backend.gguf_header import GgufHeader
 from cultev.backend.gguf_read import gguf_sha256, read_gguf
 from cultev.backend.llama_log import EngineLog
+from cultev.backend.machine import physical_cores
 from cultev.backend.prefix import Limits, TokenTree
 from cultev.backend.scorer import TreeScorer, Wanted, gather_logprobs, logits_limit
-from cultev.backend.types import Message, ModelInfo
+from cultev.backend.types import ModelInfo
 from cultev.errors import EngineError, MissingExtra, ModelDamaged, ModelUnsupported
-from cultev.prompt.chat import ChatTemplate, render_plain
+from cultev.prompt.chat import ChatTemplate
 
 BATCH_TOKENS = 512
 """Tokens per decode call: what llama.cpp computes at full speed, and what one pack holds."""
@@ -33,20 +34,13 @@ LEAVES = 63
 """Branches per pack; with the trunk, 64 sequences, the least that llama.cpp builds allow."""
 
 
-def default_threads() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 class LlamaBackend(TreeScorer):
     """A ``Backend`` for one GGUF file.
 
     Args:
         path: the GGUF file.
         n_ctx: longest prompt + continuation in tokens; the model's own limit or CONTEXT_CAP where it is less.
-        threads: compute threads; the cores this process may use by default.
+        threads: compute threads; one per physical core by default.
 
     Raises:
         MissingExtra: llama-cpp-python is not installed.
@@ -63,7 +57,7 @@ class LlamaBackend(TreeScorer):
         self._log = EngineLog(llama_cpp)
         self._model: Any = None
         self._context: Any = None
-        self._threads = threads or default_threads()
+        self._threads = threads or physical_cores()
         self._load(Path(path), header)
         trained = llama_cpp.llama_model_n_ctx_train(self._model)
         self.n_ctx = min(n_ctx or CONTEXT_CAP, trained or CONTEXT_CAP)
@@ -152,15 +146,6 @@ class LlamaBackend(TreeScorer):
                 "reuse": "copy" if self._can_share else "recompute",
             },
         )
-
-    @property
-    def has_template(self) -> bool:
-        """See ``Backend.has_template``."""
-        return self._template is not None
-
-    def render(self, messages: Sequence[Message]) -> str:
-        """See ``Backend.render``."""
-        return self._template.render(messages) if self._template else render_plain(messages)
 
     def encode(self, text: str) -> list[int]:
         """See ``Backend.encode``."""

@@ -63,6 +63,19 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def physical_cores() -> int:
+    """Cores this process may use, not counting a core's second thread where the system tells them apart."""
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    cores = set()
+    for cpu in os.sched_getaffinity(0):
+        try:
+            cores.add(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text())
+        except OSError:
+            cores.add(str(cpu))
+    return len(cores)
+
+
 def accelerators() -> list[str]:
     """What installed engines could run on besides the processor; loads them to ask."""
     found: list[str] = []

@@ -6,14 +6,13 @@ batches of rows, ``onnx_tree`` runs them, and ``onnx_probe`` finds out how this 
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cultev.backend.machine import physical_cores
 from cultev.backend.onnx_folder import OnnxFolder, read_folder
 from cultev.backend.onnx_graph import GraphPorts, read_ports
 from cultev.backend.onnx_probe import choose_way
@@ -21,9 +20,9 @@ from cultev.backend.onnx_tokens import OnnxTokens
 from cultev.backend.onnx_tree import TreeRunner, Way, first_line
 from cultev.backend.prefix import Limits, TokenTree
 from cultev.backend.scorer import TreeScorer, Wanted, logits_limit
-from cultev.backend.types import Message, ModelInfo
+from cultev.backend.types import ModelInfo
 from cultev.errors import EngineError, MissingExtra, ModelDamaged, ModelUnsupported
-from cultev.prompt.chat import ChatTemplate, render_plain
+from cultev.prompt.chat import ChatTemplate
 
 CONTEXT = 2048
 """Context, in tokens, where neither the user nor the config says one."""
@@ -37,19 +36,6 @@ _UNSUPPORTED = ("not a registered", "no op registered", "not_implemented", "ir v
 
 _ROUNDING = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulNBits", "QuantizeLinear"}
 """Operators that quantize activations as they run, or may."""
-
-
-def physical_cores() -> int:
-    """Cores this process may use, not counting a core's second thread where the system tells them apart."""
-    if not hasattr(os, "sched_getaffinity"):
-        return os.cpu_count() or 1
-    cores = set()
-    for cpu in os.sched_getaffinity(0):
-        try:
-            cores.add(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text())
-        except OSError:
-            cores.add(str(cpu))
-    return len(cores)
 
 
 class OnnxBackend(TreeScorer):
@@ -124,15 +110,6 @@ class OnnxBackend(TreeScorer):
                 "Export it again, or use its GGUF.",
             ) from error
         return n_vocab
-
-    @property
-    def has_template(self) -> bool:
-        """See ``Backend.has_template``."""
-        return self._template is not None
-
-    def render(self, messages: Sequence[Message]) -> str:
-        """See ``Backend.render``."""
-        return self._template.render(messages) if self._template else render_plain(messages)
 
     def encode(self, text: str) -> list[int]:
         """See ``Backend.encode``."""

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cultev.backend.prefix import Limits, Pack, TokenTree, build_tree, plan, windows
-from cultev.backend.types import Continuation, ContinuationScore, ScoreRequest, ScoreResult
+from cultev.backend.types import Continuation, ContinuationScore, Message, ScoreRequest, ScoreResult
+from cultev.prompt.chat import ChatTemplate, render_plain
 
 Wanted = list[tuple[int, int]]
 """(node, token): the log-probability of ``token`` right after tree node ``node``."""
@@ -48,9 +49,19 @@ def gather_logprobs(
 
 
 class TreeScorer(ABC):
-    """Implements ``Backend.score`` over two primitive steps of an engine."""
+    """What engines share: ``Backend.score`` over two primitive steps of theirs, and the chat template."""
 
     limits: Limits
+    _template: ChatTemplate | None
+
+    @property
+    def has_template(self) -> bool:
+        """See ``Backend.has_template``."""
+        return self._template is not None
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """See ``Backend.render``."""
+        return self._template.render(messages) if self._template else render_plain(messages)
 
     @abstractmethod
     def _hold(self, trunk: tuple[int, ...]) -> None:
