@@ -41,10 +41,12 @@ class CultevError(Exception):
     """
 
     exit_code = 1
+    one_line = True
+    """Whether the message is folded into one line: engines and SQLite speak in several."""
 
     def __init__(self, message: str, next_step: str = "") -> None:
         super().__init__(message)
-        self.message = " ".join(message.split())  # engines and SQLite speak in several lines
+        self.message = " ".join(message.split()) if self.one_line else message
         self.next_step = next_step
 
     def __str__(self) -> str:
@@ -109,7 +111,9 @@ class SuiteDamaged(SuiteError):
 
 
 class SuiteSourceError(SuiteError):
-    """A suite's source says something impossible."""
+    """A suite's source says something impossible: a list of what and where."""
+
+    one_line = False
 
 
 class ResultsError(CultevError):

@@ -61,10 +61,9 @@ class FakeBackend:
         """See ``Backend.score``; packs as a real engine would."""
         for window in windows(requests):
             for pack in plan(window, self.limits):
-                todo = [r for r in pack.requests if r.key not in skip]
-                if todo:
-                    self.scored += len(todo)
-                    yield [ScoreResult(r.key, tuple(self._scores(r))) for r in todo]
+                if any(r.key not in skip for r in pack.requests):
+                    self.scored += len(pack.requests)
+                    yield [ScoreResult(r.key, tuple(self._scores(r))) for r in pack.requests]
 
     def _scores(self, request: ScoreRequest) -> Iterator[ContinuationScore]:
         prompt = bytes(t for t in request.prompt if t < 256).decode(errors="replace")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cultev.backend.onnx_graph import GraphPorts
 from cultev.backend.onnx_rows import Row, Shape, batches, chains, whole_rows
 from cultev.backend.prefix import TokenTree
-from cultev.backend.scorer import Wanted, gather_logprobs
+from cultev.backend.scorer import Wanted, gather_logprobs, require_finite
 from cultev.errors import EngineError
 
 SLICE = 512
@@ -114,11 +114,7 @@ class TreeRunner:
         for level in self._levels(tree, asked):
             for batch in batches(level, self._shape):
                 self._compute_batch(batch, asked, wanted, result, places)
-        if not np.isfinite(result).all():
-            raise EngineError(
-                "The model's answers are not finite numbers (NaN or infinity).",
-                "A float16 export often overflows like this: use an int8, int4 or float32 one.",
-            )
+        require_finite(result)
         return result
 
     def logits_shape(self, tokens: Sequence[int]) -> tuple[int, ...]:

@@ -18,6 +18,10 @@ FLOOR = 2e-3
 HALF_FLOOR = 0.02
 """The same where weights or the cache are half precision (GGUF's cache is)."""
 
+CEILING = 0.5
+"""Nats per token that nothing excuses: noise of that size means that questions computed together leak into each other,
+or a model whose scores say little."""
+
 NOISE_MARGIN = 3.0
 """How much more than the measured noise sharing may move a score: both are maxima over few questions."""
 
@@ -36,13 +40,15 @@ class Proof:
     """Largest difference, in nats per token, that an unrelated text in the same batch makes."""
     same_choice: int
     """Requests whose most probable continuation is the same one."""
+    turned: int
+    """Requests whose choice differs although it was decided by more than the tolerance allows to move."""
     tolerance: float
     """Nats per token that ``worst_per_token`` may reach."""
 
     @property
     def holds(self) -> bool:
-        """Whether sharing may be trusted on this model."""
-        return self.worst_per_token <= self.tolerance
+        """Whether sharing may be trusted on this model: no difference beyond the tolerance, no choice turned."""
+        return self.worst_per_token <= self.tolerance and self.turned == 0
 
 
 def prove_reuse(backend: Backend, requests: Sequence[ScoreRequest]) -> Proof:
@@ -52,6 +58,7 @@ def prove_reuse(backend: Backend, requests: Sequence[ScoreRequest]) -> Proof:
     """
     shared = {r.key: r.scores for batch in backend.score(requests) for r in batch}
     per_token, total, noise, same = 0.0, 0.0, 0.0, 0
+    differing: list[float] = []
     for request in requests:
         singles = [
             ScoreRequest(f"{request.key}/{i}", request.prompt, (continuation,))
@@ -61,19 +68,29 @@ def prove_reuse(backend: Backend, requests: Sequence[ScoreRequest]) -> Proof:
         for a, b in zip(shared[request.key], alone, strict=True):
             total = max(total, abs(a.logprob - b.logprob))
             per_token = max(per_token, _distance(a, b))
-        same += _best(shared[request.key]) == _best(alone)
+        if _best(shared[request.key]) == _best(alone):
+            same += 1
+        else:
+            differing.append(_lead(alone))
         unrelated = ScoreRequest("unrelated", request.prompt[::-1], request.continuations[:1])
         noise = max(noise, _distance(_score(backend, [singles[0], unrelated]), alone[0]))
     options = sum(len(r.continuations) for r in requests)
     exact = backend.info.quantization.lower() in ("fp32", "f32") and backend.info.format != "gguf"
-    tolerance = max(FLOOR if exact else HALF_FLOOR, NOISE_MARGIN * noise)
-    return Proof(len(requests), options, per_token, total, noise, same, tolerance)
+    tolerance = min(CEILING, max(FLOOR if exact else HALF_FLOOR, NOISE_MARGIN * noise))
+    turned = sum(lead > 2 * tolerance for lead in differing)
+    return Proof(len(requests), options, per_token, total, noise, same, turned, tolerance)
 
 
 def _score(backend: Backend, requests: Sequence[ScoreRequest]) -> ContinuationScore:
     """The first request's first continuation, computed in one call with the others."""
     results: dict[str, ScoreResult] = {r.key: r for batch in backend.score(requests) for r in batch}
     return results[requests[0].key].scores[0]
+
+
+def _lead(scores: Sequence[ContinuationScore]) -> float:
+    """Nats per token by which the most probable continuation is ahead."""
+    first, second, *_ = [*sorted((s.logprob / s.n_tokens for s in scores), reverse=True), float("-inf")]
+    return first - second
 
 
 def _distance(a: ContinuationScore, b: ContinuationScore) -> float:

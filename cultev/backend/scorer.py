@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cultev.backend.prefix import Limits, Pack, TokenTree, build_tree, plan, windows
 from cultev.backend.types import Continuation, ContinuationScore, Message, ScoreRequest, ScoreResult
+from cultev.errors import EngineError
 from cultev.prompt.chat import ChatTemplate, render_plain
 
 Wanted = list[tuple[int, int]]
@@ -46,6 +47,19 @@ def gather_logprobs(
     picked = logits[rows, tokens].astype(np.float64)
     result: NDArray[np.float64] = picked - normaliser[rows]
     return result
+
+
+def require_finite(logprobs: NDArray[np.float64]) -> None:
+    """Refuse scores that are no numbers.
+
+    Raises:
+        EngineError: one is NaN or infinite.
+    """
+    if not np.isfinite(logprobs).all():
+        raise EngineError(
+            "The model's answers are not finite numbers (NaN or infinity).",
+            "The file may be damaged, or a half-precision export that overflows: try another quantization.",
+        )
 
 
 class TreeScorer(ABC):
@@ -82,22 +96,22 @@ class TreeScorer(ABC):
         """See ``Backend.score``."""
         for window in windows(requests):
             for pack in plan(window, self.limits):
-                todo = [r for r in pack.requests if r.key not in skip]
-                if todo:
-                    yield self._score_pack(pack, todo)
+                # Whole or not at all: what else is in a batch can move a quantized score.
+                if any(r.key not in skip for r in pack.requests):
+                    yield self._score_pack(pack)
 
-    def _score_pack(self, pack: Pack, todo: Sequence[ScoreRequest]) -> list[ScoreResult]:
+    def _score_pack(self, pack: Pack) -> list[ScoreResult]:
         if len(pack.requests) == 1:
             # A lone request may be larger than a pack should be: its prompt becomes the trunk, its
             # continuations follow in slices.
-            request = todo[0]
+            request = pack.requests[0]
             slices = list(_slices(request, self.limits))
             if len(slices) > 1:
                 self._hold(request.prompt[:-1])
                 scores = [s for part in slices for s in self._score_tree([part], len(request.prompt) - 1)[0].scores]
                 return [ScoreResult(request.key, tuple(scores))]
         self._hold(pack.trunk)
-        return self._score_tree(todo, len(pack.trunk))
+        return self._score_tree(pack.requests, len(pack.trunk))
 
     def _score_tree(self, requests: Sequence[ScoreRequest], trunk: int) -> list[ScoreResult]:
         tree = build_tree(requests, trunk)
@@ -110,6 +124,7 @@ class TreeScorer(ABC):
                         place[pair] = len(wanted)
                         wanted.append(pair)
         logprobs = self._compute(tree, trunk, wanted)
+        require_finite(logprobs)
         results = []
         for request, rows in zip(requests, tree.reads, strict=True):
             scores = tuple(

@@ -115,8 +115,9 @@ class Backend(Protocol):
     def score(self, requests: Iterable[ScoreRequest], *, skip: Container[str] = ()) -> Iterator[list[ScoreResult]]:
         """Score requests, computing shared prefixes once; yield what was computed together, in any order.
 
-        ``skip`` holds keys that are answered already. They are planned with the rest and not computed, so
-        that what is left is computed in the same batches as in a run that was never interrupted.
+        ``skip`` holds keys that are answered already. They are planned with the rest; batches that hold nothing
+        else are left out and all others computed whole, hence to the same bits as in a run that was never
+        interrupted. So a result's key may be in ``skip``.
         """
         ...
 

@@ -38,6 +38,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = getattr(importlib.import_module(COMMANDS[cmd_name][0]), cmd_name)
+        _name_variables(command, f"CULTEV_{cmd_name.upper()}")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -58,9 +59,19 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _name_variables(command: click.Command, prefix: str) -> None:
+    """Name each option's environment variable after the option as a user writes it: --suite is CULTEV_RUN_SUITE."""
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and not parameter.envvar:
+            longest = max(parameter.opts, key=len).lstrip("-")
+            parameter.envvar = f"{prefix}_{longest.replace('-', '_').upper()}"
+    for name, inner in getattr(command, "commands", {}).items():
+        _name_variables(inner, f"{prefix}_{name.upper()}")
+
+
 @click.group(
     cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "CULTEV"},
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Start with `cultev run`, or read `cultev guide`.",
 )
 @click.version_option(__version__, "--version", prog_name="cultev", message="%(prog)s %(version)s")
@@ -92,6 +103,9 @@ def main() -> None:
         # Whoever read our output has closed it (`| head`): not an error, but Python must not complain on exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        _show(CultevError(f"Writing the output failed: {error.strerror or error}.", "Check where it goes."))
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)
 
 

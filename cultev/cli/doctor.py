@@ -62,7 +62,7 @@ def _prove(line: _Lines, model: str | None, items: int, threads: int | None, n_c
 
     from cultev.backend.load import find_model, open_backend
     from cultev.backend.proof import prove_reuse
-    from cultev.cli.output import printable
+    from cultev.report.text import printable
     from cultev.run.plan import asks
     from cultev.run.protocol import Protocol
     from cultev.suite import builtin_suites
@@ -84,8 +84,8 @@ def _prove(line: _Lines, model: str | None, items: int, threads: int | None, n_c
             line("prefix reuse", "NOT PROVEN: no question fits the context")
             return False
         proof = prove_reuse(backend, requests)
-        verdict = "equals computing again" if proof.holds else "DIFFERS from computing again"
-        line("prefix reuse", f"{verdict} on {proof.n_requests} questions, {proof.n_options} options")
+        verdict = "agrees with computing again" if proof.holds else "DIFFERS from computing again"
+        line("prefix reuse", f"{verdict}: {proof.n_requests} questions, {proof.n_options} options")
         line("", f"largest difference {proof.worst_per_token:.2g} nats per token, {proof.worst_total:.2g} per option")
         line("", f"(allowed: {proof.tolerance:.2g}; what else is in a batch moves {proof.noise_per_token:.2g})")
         line("", f"same choice {proof.same_choice} of {proof.n_requests} times")

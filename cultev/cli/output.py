@@ -10,7 +10,6 @@ import csv as csv_module
 import json as json_module
 import math
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -18,11 +17,9 @@ from typing import Any, Literal, TypeAlias
 import click
 
 from cultev.errors import UsageError
+from cultev.report.text import printable
 
 Row: TypeAlias = "Mapping[str, object] | Sequence[object]"
-
-# These reorder the text around them on a terminal; marks such as U+200F and joiners are part of real words.
-_REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,21 +103,10 @@ def note(text: str) -> None:
     click.echo(printable(text), err=True)
 
 
-def printable(text: str) -> str:
-    """A text that can't steer a terminal: control and reordering characters become U+FFFD."""
-    if text.isprintable():
-        return text
-    return "".join("\ufffd" if _is_unsafe(char) else char for char in text)
-
-
 def _form(json: bool, csv: bool) -> str:
     if json and csv:
         raise UsageError("--json and --csv can't go together.", "Choose one of them.")
     return "json" if json else "csv" if csv else "table"
-
-
-def _is_unsafe(char: str) -> bool:
-    return char != "\n" and (char in _REORDERING or unicodedata.category(char) in ("Cc", "Cs"))
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 import threading
@@ -79,7 +80,8 @@ def stop_on_interrupt() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        click.echo("\nStopping after the batch at hand (Ctrl-C again stops at once) ...", err=True)
+        # Not through sys.stderr: the signal may have come in the middle of a write to it.
+        os.write(2, b"\nStopping after the batch at hand (Ctrl-C again stops at once) ...\n")
 
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False

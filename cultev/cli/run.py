@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 CHECKING = ("planted",)
 """Built-in suites about invented worlds: no model but the reference knows them."""
 
+PROBE = "What do cultev's questions look like?"
+"""Must come through a chat template unharmed."""
+
 NORMS = ["sum", "token", "byte", "char", "pmi"]
 
 
@@ -106,24 +109,27 @@ def run(
     """  # fmt: skip
     from cultev.backend.load import find_model, identify, is_reference, open_backend
     from cultev.run.journal import Journal, RunId
-    from cultev.run.plan import check_languages, count
+    from cultev.run.plan import check_languages
     from cultev.run.protocol import Protocol
 
+    _check_words(by, as_json, as_csv)
     path = find_model(model)
+    # The same words twice or in another order are the same run.
+    languages, contexts = tuple(sorted(set(languages))), tuple(sorted(set(contexts)))
     protocol = Protocol(
         mode=mode, languages=languages, contexts=contexts, orders=orders, limit=limit, norm=norm,
         pmi=pmi or norm == "pmi", n_ctx=n_ctx,
     )  # fmt: skip
     with _open_suites(suite_names or _default_suites(is_reference(path))) as suites:
         check_languages(suites, protocol)
-        if shown:
+        if shown is not None:
             backend = open_backend(path, n_ctx=n_ctx, threads=threads)
             try:
                 _show_item(backend, suites, protocol, shown)
             finally:
                 backend.close()
             return
-        planned = sum(count(suite, protocol) for suite in suites)
+        planned = _count(suites, protocol)
         with Journal(db) as journal:
             run_id = RunId.of(identify(path), suites, protocol)
             if journal.status(run_id) == "done":
@@ -139,20 +145,62 @@ def run(
     show_run(db, run_id.id, by=by, as_json=as_json, as_csv=as_csv)
 
 
+def _check_words(by: Sequence[str], as_json: bool, as_csv: bool) -> None:
+    """Refuse what could only fail after hours of asking."""
+    from cultev.errors import UsageError
+    from cultev.stats.summary import DIMENSIONS
+
+    for name in by:
+        if name not in DIMENSIONS:
+            raise UsageError(f"Answers can't be grouped by '{name}'.", f"Choose from: {', '.join(DIMENSIONS)}")
+    if as_json and as_csv:
+        raise UsageError("--json and --csv can't go together.", "Choose one of them.")
+
+
+def _count(suites: Sequence[Suite], protocol: Protocol) -> int:
+    """Questions to be asked; says aloud which languages of a suite are left out.
+
+    Raises:
+        UsageError: a context that no suite has, or a suite of which nothing would be asked.
+    """
+    from cultev.cli.output import note
+    from cultev.errors import UsageError
+    from cultev.prompt.languages import codes
+    from cultev.run.plan import survey
+
+    surveys = [survey(suite, protocol) for suite in suites]
+    for context in protocol.contexts:
+        if not any(context in found for found in surveys):
+            raise UsageError(
+                f"These suites have no question in the context '{context}' in the languages asked for.",
+                "See what a suite has: cultev suites show NAME",
+            )
+    for suite, found in zip(suites, surveys, strict=True):
+        unknown = sorted(set(suite.languages) - set(codes()))
+        if unknown and not protocol.languages:
+            note(f"{suite.name}: not asked in {' '.join(unknown)}, which cultev has no instructions in yet.")
+        if not found:
+            raise UsageError(
+                f"Nothing of {suite.name} would be asked in the languages and contexts asked for.",
+                "Leave it out, or see what it has: cultev suites show NAME",
+            )
+    return sum(sum(found.values()) for found in surveys)
+
+
 def _ask_all(
     backend: Backend, suites: Sequence[Suite], protocol: Protocol, journal: object, planned: int, db: Path
 ) -> None:
-    from cultev.cli.output import printable
     from cultev.cli.progress import progress, stop_on_interrupt
-    from cultev.errors import UsageError
+    from cultev.errors import ModelUnsupported
+    from cultev.report.text import printable
     from cultev.run.engine import run_suites
     from cultev.run.journal import Journal
 
     assert isinstance(journal, Journal)
-    if planned == 0:
-        raise UsageError(
-            "These suites have no question in the languages and contexts asked for.",
-            "See what a suite has: cultev suites show NAME",
+    if PROBE not in backend.render([{"role": "user", "content": PROBE}]):
+        raise ModelUnsupported(
+            "The model's chat template leaves the question out of what the model reads.",
+            "Ask whoever made the model file, or remove its template.",
         )
     if not backend.has_template:
         click.echo("The model has no chat template: it is asked in plain text.", err=True)
@@ -167,10 +215,20 @@ def _ask_all(
 
 @contextlib.contextmanager
 def _open_suites(names: Sequence[str]) -> Iterator[list[Suite]]:
+    from cultev.errors import UsageError
     from cultev.suite.store import open_suite
 
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(open_suite(name)) for name in names]
+        suites: dict[str, Suite] = {}
+        for name in names:
+            suite = stack.enter_context(open_suite(name))
+            twin = suites.setdefault(suite.name, suite)
+            if twin.content_hash != suite.content_hash:
+                raise UsageError(
+                    f"Two different suites are both called '{suite.name}': tables could not tell them apart.",
+                    "Run them one after the other; each is a run of its own.",
+                )
+        yield list(suites.values())
 
 
 def _default_suites(reference: bool) -> list[str]:
@@ -182,8 +240,10 @@ def _default_suites(reference: bool) -> list[str]:
 
 def _show_item(backend: Backend, suites: Sequence[Suite], protocol: Protocol, wanted: str) -> None:
     """Print what the model reads for one item, in each language, context and order asked for."""
+    from cultev.cli.output import note
     from cultev.errors import SuiteError
     from cultev.prompt.render import ask
+    from cultev.report.text import printable
     from cultev.run.plan import country_of, longest, prompt_text, to_request, variants
 
     for suite in suites:
@@ -192,12 +252,15 @@ def _show_item(backend: Backend, suites: Sequence[Suite], protocol: Protocol, wa
             break
     else:
         item = suites[-1].item(wanted)  # its own error has the nearest names
-    for _, code, variant in variants(suite, protocol, iter([item])):
+    chosen = list(variants(suite, protocol, iter([item])))
+    if not chosen:
+        note(f"{item.id} is not asked in the languages and contexts asked for.")
+    for _, code, variant in chosen:
         question = ask(item, code, protocol.mode, variant, country_of(suite, item, code))
         text = prompt_text(backend, question)
         request = to_request(backend, question)
         click.echo(click.style(f"== {item.id} {code} context={variant.context} order={variant.order}", bold=True))
-        click.echo(text)
+        click.echo(printable(text))
         click.echo(click.style(f"-- {len(request.prompt)} tokens", bold=True))
         click.echo(" ".join(f"{t}:{backend.token_text(t)!r}" for t in request.prompt))
         for option, continuation in zip(question.options, request.continuations, strict=True):

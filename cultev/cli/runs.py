@@ -21,7 +21,7 @@ def runs() -> None:
 def list_runs(db: Path, as_json: bool, as_csv: bool) -> None:
     """List all runs, the newest last."""
     from cultev.cli.output import Column, emit_table
-    from cultev.run.store import explained, open_results
+    from cultev.run.store import explained, is_being_written, open_results
 
     connection = open_results(db, write=False)
     try:
@@ -34,6 +34,9 @@ def list_runs(db: Path, as_json: bool, as_csv: bool) -> None:
             ).fetchall()
     finally:
         connection.close()
+    if any(row[7] == "running" for row in rows) and not is_being_written(db):
+        # Killed without a chance to say so: the writer's lock died with it.
+        rows = [(*row[:7], "stopped" if row[7] == "running" else row[7], *row[8:]) for row in rows]
     columns = [
         Column("run", whole=True),
         Column("model"),

@@ -88,14 +88,15 @@ def _print_tables(connection: sqlite3.Connection, head: dict[str, Any], by: Sequ
     from rich.console import Console
     from rich.markup import escape
 
-    from cultev.cli.output import note, printable
+    from cultev.cli.output import note
     from cultev.report.tables import LEGEND, accuracy_table, matrix
+    from cultev.report.text import printable
     from cultev.stats.summary import cells
 
     console = Console(highlight=False)
     run = head["id"]
-    name = escape(printable(head["model_name"]))  # a model's name is whatever its file says
-    console.print(f"[bold]{name}[/] {head['quantization']} ({head['format']}), run {run}")
+    model, quantization = (escape(printable(head[key])) for key in ("model_name", "quantization"))
+    console.print(f"[bold]{model}[/] {quantization} ({head['format']}), run {run}")
     console.print(_how(head, norm))
     if head["reference"]:
         console.print("[yellow]A reference model for checking cultev: it knows an invented world only.[/]")
@@ -106,16 +107,17 @@ def _print_tables(connection: sqlite3.Connection, head: dict[str, Any], by: Sequ
         if suite.set_aside.get("too_long") and not suite.accuracy.n:
             note("Every question is longer than the context: see --n-ctx, or use a model with a longer one.")
         name = suite.place["suite"]
+        heading = escape(printable(name))
         console.print()
         console.print(accuracy_table([suite], ("suite",)))
         for dimension in ("context", "language", "region", "culture"):
             some = [c for c in cells(connection, run, ("suite", dimension), norm) if c.place["suite"] == name]
             if len(some) > 1:
-                console.print(f"\n[bold]{name} by {dimension}[/]")
+                console.print(f"\n[bold]{heading} by {dimension}[/]")
                 console.print(accuracy_table(some, (dimension,)))
         both = [c for c in cells(connection, run, ("suite", "culture", "language"), norm) if c.place["suite"] == name]
         if len({c.place["language"] for c in both}) > 1:
-            console.print(f"\n[bold]{name}: right, in %, by culture and language[/]")
+            console.print(f"\n[bold]{heading}: right, in %, by culture and language[/]")
             console.print(matrix(both, "culture", "language"))
     console.print()
     console.print(LEGEND, style="dim")

@@ -107,11 +107,17 @@ def show(name: str, list_items: bool, as_json: bool, as_csv: bool) -> None:
 @table_options
 def build(folder: Path, output: Path | None, as_json: bool, as_csv: bool) -> None:
     """Build a suite file from DIR, which holds suite.toml and items.jsonl."""
-    from cultev.suite import build_suite
+    from cultev.suite import build_suite, open_suite
+    from cultev.suite.item import has_nested_options
 
     report = build_suite(folder, output or Path(f"{folder.resolve().name}.db"))
     if report.normalised:
         note(f"{report.normalised} texts were not in Unicode NFC and were brought into it.")
+    with open_suite(report.path) as suite:
+        nested = [item.id for item in suite.items() if has_nested_options(item)]
+    if nested:
+        some = ", ".join(sorted(nested)[:5]) + (", ..." if len(nested) > 5 else "")
+        note(f"In {len(nested)} items an option begins another one ({some}): ask them with --mode letters.")
     facts = {
         "path": str(report.path),
         "name": report.name,

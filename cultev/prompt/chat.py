@@ -14,6 +14,9 @@ from typing import Any
 
 from cultev.errors import MissingExtra, ModelUnsupported
 
+MAX_PRODUCT = 1_000_000
+"""Largest product a template may form: far above any count or width in a prompt."""
+
 TEMPLATE_DATE = datetime.datetime(2026, 1, 1)
 """What ``strftime_now`` tells a template. Part of every protocol."""
 
@@ -37,13 +40,22 @@ class ChatTemplate:
             raise MissingExtra("onnx", "A chat template") from error
         self.source = source
         self._tokens = {"bos_token": bos_token, "eos_token": eos_token}
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-        )
+
+        class Bounded(ImmutableSandboxedEnvironment):
+            """No product or power of a template's may fill the memory."""
+
+            intercepted_binops = frozenset(["*", "**"])
+
+            def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+                sizes = [len(v) if hasattr(v, "__len__") else abs(v) for v in (left, right)]
+                if (operator == "*" and sizes[0] * sizes[1] > MAX_PRODUCT) or (operator == "**" and max(sizes) > 64):
+                    raise jinja2.TemplateRuntimeError("a product too large for a prompt")
+                return super().call_binop(context, operator, left, right)
+
+        environment = Bounded(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
         environment.filters["tojson"] = _to_json
         environment.globals["raise_exception"] = _raise
         environment.globals["strftime_now"] = TEMPLATE_DATE.strftime
-        self._failure = (jinja2.TemplateError, TypeError, ValueError, KeyError, OverflowError)
         try:
             self._template = environment.from_string(source)
         except jinja2.TemplateError as error:
@@ -64,7 +76,7 @@ class ChatTemplate:
         """
         try:
             return self._render(messages)
-        except self._failure as error:
+        except Exception as error:  # a stranger's program: whatever it does wrong is the template's failure
             if messages and messages[0]["role"] == "system" and len(messages) > 1:
                 head, first, *rest = messages
                 merged = {**first, "content": f"{head['content']}\n\n{first['content']}"}

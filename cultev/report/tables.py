@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
+from cultev.report.text import printable
 from cultev.stats.summary import ENOUGH, Cell
 
 SHORT = {
@@ -63,7 +64,7 @@ def accuracy_table(cells: Sequence[Cell], dimensions: Sequence[str]) -> Table:
         note = [SHORT.get(cell.warning, cell.warning)] if cell.warning else []
         note.extend(f"{count} {outcome.replace('_', ' ')}" for outcome, count in sorted(cell.set_aside.items()))
         table.add_row(
-            *(cell.place[name] for name in dimensions),
+            *(Text(printable(cell.place[name])) for name in dimensions),
             str(e.n),
             percent(e.value),
             f"{percent(e.low)} - {percent(e.high)}" if e.n else "",
@@ -92,7 +93,7 @@ def matrix(cells: Sequence[Cell], rows: str, columns: str) -> Table:
                 continue
             style = "dim" if cell.warning or cell.accuracy.n < ENOUGH else "green"
             line.append(Text(f"{100 * cell.accuracy.value:.0f}", style=style))
-        table.add_row(name, *line)
+        table.add_row(Text(printable(name)), *line)
     return table
 
 

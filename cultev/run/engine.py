@@ -46,12 +46,12 @@ def run_suites(
                 _run_window(run, backend, suite, protocol, journal, window, advance, stop)
     except ResultsError:
         raise  # the file itself is the trouble: there is no writing down how the run ended
-    except EngineError:
-        journal.finish(run, "interrupted")
-        raise
     except (Interrupted, KeyboardInterrupt):
         journal.finish(run, "interrupted")
         raise Interrupted("Stopped. Every answer so far is kept.", "The same command goes on from there.") from None
+    except BaseException:
+        journal.finish(run, "interrupted")
+        raise
     journal.finish(run, "done")
     return run
 

@@ -90,15 +90,15 @@ class Journal:
         engine = " ".join([info.format, *(f"{k}={v}" for k, v in sorted(info.extra.items()))])
         with self._transaction() as db:
             db.execute(
-                "INSERT OR IGNORE INTO models VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                "INSERT INTO models VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
                 [
-                    info.sha256, info.name, info.path, info.format, info.architecture, info.quantization,
+                    info.sha256, _text(info.name), _text(info.path), info.format, info.architecture, info.quantization,
                     info.n_params, info.n_ctx, info.n_vocab, info.file_bytes, info.template_sha256,
                     int(info.reference),
                 ],
             )  # fmt: skip
             db.executemany(
-                "INSERT OR IGNORE INTO suites VALUES (?,?,?,?,?,?)",
+                "INSERT INTO suites VALUES (?,?,?,?,?,?) ON CONFLICT DO NOTHING",
                 [(s.content_hash, s.name, s.version, s.title, s.license, s.value_frame) for s in suites],
             )
             db.execute(
@@ -110,7 +110,9 @@ class Journal:
                     n_planned, _now(), _now(), engine, __version__,
                 ],
             )  # fmt: skip
-            db.executemany("INSERT OR IGNORE INTO run_suites VALUES (?,?)", [(run.id, s.content_hash) for s in suites])
+            db.executemany(
+                "INSERT INTO run_suites VALUES (?,?) ON CONFLICT DO NOTHING", [(run.id, s.content_hash) for s in suites]
+            )
 
     def has_response(self, key: str) -> bool:
         """Whether this very question was answered by this very model before."""
@@ -150,22 +152,22 @@ class Journal:
         with self._transaction() as db:
             for result in results:
                 db.execute(
-                    "INSERT OR IGNORE INTO responses VALUES (?,?,?,?,?)",
+                    "INSERT INTO responses VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING",
                     [result.key, info.sha256, prompt_tokens[result.key], info.format, now],
                 )
                 db.executemany(
-                    "INSERT OR IGNORE INTO scores VALUES (?,?,?,?,?,?)",
+                    "INSERT INTO scores VALUES (?,?,?,?,?,?) ON CONFLICT DO NOTHING",
                     [
                         (result.key, seq, s.logprob, s.n_tokens, s.n_bytes, s.n_chars)
                         for seq, s in enumerate(result.scores)
                     ],
                 )
             db.executemany(
-                "INSERT OR IGNORE INTO items VALUES (?,?,?,?,?,?,?,?,?,?)",
+                "INSERT INTO items VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
                 [_item_row(suite, a.item) for a in answered],
             )
             db.executemany(
-                f"INSERT OR IGNORE INTO answers VALUES ({','.join('?' * 17)})",
+                f"INSERT INTO answers VALUES ({','.join('?' * 17)}) ON CONFLICT DO NOTHING",
                 [self._answer_row(run, suite, protocol, a) for a in answered],
             )
             db.execute("UPDATE runs SET updated_at = ?, seconds = seconds + ? WHERE id = ?", [now, seconds, run.id])
@@ -213,6 +215,11 @@ def _item_row(suite: Suite, item: Item) -> _Answer:
         suite.content_hash, item.id, item.kind, item.culture, culture.region if culture else "", item.topic,
         item.group, item.status, len(item.option_ids), json.dumps(item.answers),
     )  # fmt: skip
+
+
+def _text(value: str) -> str:
+    """A file's name or what a file says, as SQLite can hold it: bytes that are no UTF-8 are escaped."""
+    return value.encode("utf-8", "backslashreplace").decode()
 
 
 def _now() -> str:

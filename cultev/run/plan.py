@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from cultev.backend.prefix import common_prefix
 from cultev.backend.types import Backend, Continuation, ScoreRequest
 from cultev.errors import EngineError, UsageError
 from cultev.prompt.languages import codes
-from cultev.prompt.render import Question, Variant, ask, content_free, contexts_of
+from cultev.prompt.render import LETTERS, Question, Variant, ask, content_free, contexts_of
 from cultev.run.protocol import Protocol
 from cultev.suite.item import Item
 from cultev.suite.store import Suite
@@ -79,13 +80,30 @@ def asks(suite: Suite, protocol: Protocol, backend: Backend) -> Iterator[Ask]:
         )
 
 
+def survey(suite: Suite, protocol: Protocol) -> Counter[str]:
+    """How many questions a protocol asks of a suite, by context.
+
+    Raises:
+        UsageError: an item can't be asked in this mode, which is better known before a model is loaded.
+    """
+    found: Counter[str] = Counter()
+    for item, _, variant in variants(suite, protocol):
+        if protocol.mode == "letters" and len(item.option_ids) > len(LETTERS):
+            raise UsageError(
+                f"The item '{item.id}' of {suite.name} has {len(item.option_ids)} options: too many for letters.",
+                "Use --mode text.",
+            )
+        found[variant.context] += 1
+    return found
+
+
 def count(suite: Suite, protocol: Protocol) -> int:
     """How many questions a protocol asks of a suite."""
-    return sum(1 for _ in variants(suite, protocol))
+    return sum(survey(suite, protocol).values())
 
 
 def check_languages(suites: Sequence[Suite], protocol: Protocol) -> None:
-    """Refuse a run that asks for a language or context that no suite has, before any model is loaded.
+    """Refuse a run that asks for a language that no suite has, before any model is loaded.
 
     Raises:
         UsageError: nothing would be asked.

@@ -125,8 +125,15 @@ def open_results(path: Path, *, write: bool) -> sqlite3.Connection:
 def _connect(path: Path, write: bool) -> sqlite3.Connection:
     if write:
         connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+    elif os.access(path, os.W_OK) and os.access(path.resolve().parent, os.W_OK):
+        # Reading through WAL makes side files; only a connection that may write takes them away again.
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS)
+        connection.execute("PRAGMA query_only=ON")
     else:
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=BUSY_SECONDS)
+        # On read-only media there is no room for side files: without a log beside it, the file is all there is.
+        alone = not path.with_name(path.name + "-wal").exists()
+        how = "mode=ro&immutable=1" if alone else "mode=ro"
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?{how}", uri=True, timeout=BUSY_SECONDS)
     connection.execute("PRAGMA trusted_schema=OFF")
     return connection
 
@@ -180,9 +187,11 @@ class WriterLock:
     """
 
     def __init__(self, results: Path) -> None:
+        if not results.name or results.is_dir():
+            raise NotResults(f"{str(results)!r} is a folder, not a results file.", "Name a file with --db FILE.")
         self._path = results.with_name(results.name + ".lock")
         self._connection: sqlite3.Connection | None = None
-        with explained(results):
+        with explained(self._path if results.parent.is_dir() else results):
             connection = sqlite3.connect(self._path, timeout=0, isolation_level=None)
             try:
                 connection.execute("BEGIN EXCLUSIVE")
@@ -201,3 +210,16 @@ class WriterLock:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def is_being_written(results: Path) -> bool:
+    """Whether a run holds the writer's lock of a results file right now."""
+    if not results.with_name(results.name + ".lock").exists():
+        return False
+    try:
+        WriterLock(results).release()
+    except ResultsBusy:
+        return True
+    except ResultsError:
+        return False  # a place that can't be written has no writer
+    return False

@@ -29,12 +29,15 @@ TIE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The options preferred by each norm (first one listed where several tie), and whether ``norm``'s tied."""
+    """What was decided. ``picked`` is ``norm``'s first preferred option and ``tied`` says whether it was the only one.
+
+    ``by_norm`` holds each norm's preferred option; None where right and wrong options tie.
+    """
 
     outcome: str
     picked: str
     tied: bool
-    by_norm: dict[str, str]
+    by_norm: dict[str, str | None]
 
 
 def choose(
@@ -60,8 +63,14 @@ def choose(
     }
     if prior is not None:
         values["pmi"] = [s.logprob - p.logprob for s, p in zip(scores, prior, strict=True)]
-    by_norm = {name: options[max(range(len(options)), key=row.__getitem__)] for name, row in values.items()}
-    top = max(values[norm])
-    best = [option for option, value in zip(options, values[norm], strict=True) if value >= top - TIE]
-    right = all(option in gold for option in best)
-    return Choice(CORRECT if right else INCORRECT, by_norm[norm], len(best) > 1, by_norm)
+    best = {name: _best(options, row) for name, row in values.items()}
+    # A tie between right and wrong picks nothing: it must not become right because the right one is listed first.
+    by_norm = {name: tied[0] if len(tied) == 1 or set(tied) <= set(gold) else None for name, tied in best.items()}
+    right = set(best[norm]) <= set(gold)
+    return Choice(CORRECT if right else INCORRECT, best[norm][0], len(best[norm]) > 1, by_norm)
+
+
+def _best(options: Sequence[str], row: Sequence[float]) -> list[str]:
+    """The options within TIE of the largest value, in the order listed."""
+    top = max(row)
+    return [option for option, value in zip(options, row, strict=True) if value >= top - TIE]

@@ -60,7 +60,7 @@ class _Sums:
     def __init__(self) -> None:
         self.groups: dict[str, list[int]] = {}
         self.chance = 0.0
-        self.constant: Counter[str] = Counter()
+        self.constant: dict[str, Counter[str]] = {}
         self.tied = 0
         self.set_aside: Counter[str] = Counter()
 
@@ -75,31 +75,37 @@ class _Sums:
         self.tied += tied
         # A choice item's options are its own: what could stay constant over items is the position.
         constant = gold if kind != "choice" else [str(options.index(g)) for g in gold]
-        self.constant.update(constant)
+        # "Yes" to stories and "true" to statements is one habit: the best answer of each kind counts.
+        self.constant.setdefault(kind, Counter()).update(constant)
 
     def cell(self, place: dict[str, str]) -> Cell:
         pairs = np.array(list(self.groups.values()), dtype=float).reshape(-1, 2)
         estimate = proportion(pairs[:, 0], pairs[:, 1])
         n = max(1, estimate.n)
-        constant = max(self.constant.values(), default=0) / n
+        constant = sum(max(counts.values()) for counts in self.constant.values()) / n
         return Cell(place, estimate, self.chance / n, constant, self.tied, dict(self.set_aside))
 
 
 def cells(connection: sqlite3.Connection, run: str, by: Sequence[str], norm: str | None = None) -> list[Cell]:
     """Summarise a run by the given dimensions; () gives one cell over everything.
 
-    ``norm``: decide by this normalisation instead of the run's own. Ties are known for the run's own only.
+    ``norm``: decide by this normalisation instead of the run's own; ties between right and wrong options count as
+    wrong, as they do in the run's own.
 
     Raises:
-        UsageError: an unknown dimension.
+        UsageError: an unknown dimension, or PMI for a run that asked no priors.
     """
     for name in by:
         if name not in DIMENSIONS:
             raise UsageError(f"Answers can't be grouped by '{name}'.", f"Choose from: {', '.join(DIMENSIONS)}")
     columns = ", ".join(by) if by else "NULL"
-    chosen = "outcome" if norm is None else _outcome_by(norm)
+    chosen, tied = "outcome", "tied"
+    if norm is not None:
+        chosen, tied = _outcome_by(norm), f"outcome IN ('correct', 'incorrect') AND picked_{norm} IS NULL"
+        if norm == "pmi" and _asked_no_priors(connection, run):
+            raise UsageError("This run asked for no priors, which PMI needs.", "Ask for them: cultev run ... --pmi")
     rows = connection.execute(
-        f"SELECT suite || '/' || group_id, {chosen}, tied, kind, options, gold, {columns} FROM v_answers"
+        f"SELECT suite || '/' || group_id, {chosen}, {tied}, kind, options, gold, {columns} FROM v_answers"
         " WHERE run = ? ORDER BY suite, item, language, context, option_order",
         [run],
     )
@@ -110,10 +116,15 @@ def cells(connection: sqlite3.Connection, run: str, by: Sequence[str], norm: str
     return [s.cell(dict(zip(by, place, strict=True))) for place, s in sorted(sums.items())]
 
 
+def _asked_no_priors(connection: sqlite3.Connection, run: str) -> bool:
+    query = "SELECT 1 FROM answers WHERE run = ? AND prior_key IS NOT NULL LIMIT 1"
+    return connection.execute(query, [run]).fetchone() is None
+
+
 def _outcome_by(norm: str) -> str:
     picked = f"picked_{norm}"
     return (
-        f"CASE WHEN outcome NOT IN ('correct', 'incorrect') OR {picked} IS NULL THEN outcome"
+        "CASE WHEN outcome NOT IN ('correct', 'incorrect') THEN outcome"
         f" WHEN EXISTS (SELECT 1 FROM json_each(gold) g WHERE g.value = {picked}) THEN 'correct'"
         " ELSE 'incorrect' END"
     )

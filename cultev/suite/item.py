@@ -134,3 +134,13 @@ KINDS: Mapping[str, type[Item]] = {"choice": Choice, "label": Label, "truefalse"
 
 LATER_KINDS = ("pair", "numeric", "open", "survey", "dialogue")
 """Kinds that the suite file has room for (body, media) and that no protocol asks yet."""
+
+
+def has_nested_options(item: Item) -> bool:
+    """Whether an option begins another one: by summed log-probability it can't lose to it, whatever the model."""
+    return any(
+        longer != option and longer.startswith(option)
+        for text in item.texts.values()
+        for option in text.options
+        for longer in text.options
+    )

@@ -359,7 +359,9 @@ def _refuse_nonsense(item: Item) -> None:
     sound = (
         len(counts) == 1
         and (len(first.options) >= 2 or not isinstance(item, Choice))
-        and all(type(option) is str for text in item.texts.values() for option in text.options)
+        and all(type(option) is str and option for text in item.texts.values() for option in text.options)
+        and all(len(set(text.options)) == len(text.options) for text in item.texts.values())
+        and not any(name in text.contexts for text in item.texts.values() for name in ("none", "country"))
         and all(type(told) is str for text in item.texts.values() for told in text.contexts.values())
         and bool(item.answers)
         and set(item.answers) <= set(item.option_ids)

@@ -99,7 +99,7 @@ def test_doctor_proves_a_model(tmp_path: Path) -> None:
     write_tiny_gguf(tmp_path / "tiny.gguf", n_ctx=2048)
     done = cultev("doctor", "tiny.gguf", "--items", 3, cwd=tmp_path)
     assert done.code == 0, done.err
-    assert "equals computing again on 3 questions" in done.out
+    assert "agrees with computing again: 3 questions" in done.out
 
 
 def test_models_show(tmp_path: Path) -> None:
@@ -128,3 +128,11 @@ def test_a_missing_extra_is_two_lines(tmp_path: Path, hidden: str, words: tuple[
     lines = done.err.splitlines()
     assert len(lines) == 2, done.err
     assert lines[1] == f'Install it: pip install "cultev[{extra}]"'
+
+
+@pytest.mark.parametrize(("path", "command"), all_commands(), ids=[" ".join(path) for path, _ in all_commands()])
+def test_every_option_has_the_variable_of_its_name(path: tuple[str, ...], command: click.Command) -> None:
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.name != "help":
+            names = {opt.lstrip("-").replace("-", "_").upper() for opt in parameter.opts}
+            assert parameter.envvar in {"_".join(["CULTEV", *(p.upper() for p in path), n]) for n in names}

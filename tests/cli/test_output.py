@@ -8,7 +8,8 @@ import json
 
 import pytest
 
-from cultev.cli.output import Column, emit_csv, emit_record, emit_table, note, printable
+from cultev.cli.output import Column, emit_csv, emit_record, emit_table, note
+from cultev.report.text import printable
 
 COLUMNS = [Column("name"), Column("share", align="right"), Column("more", in_table=False)]
 ROWS: list[dict[str, object]] = [{"name": "a", "share": 0.123456, "more": ["x", "y"]}, {"name": "b", "share": None}]

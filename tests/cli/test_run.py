@@ -282,3 +282,74 @@ def test_a_read_only_results_file(place: Path, tmp_path: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("root may write a read-only file")
     fails(cultev(*words, cwd=tmp_path), "read-only", "--db")
+
+
+def test_words_that_could_only_fail_after_hours(place: Path, tmp_path: Path) -> None:
+    words = ("run", place / "tiny.gguf", "-s", place / "small.db")
+    fails(cultev(*words, "--by", "weight", cwd=tmp_path), "Choose from", code=2)
+    fails(cultev(*words, "--json", "--csv", cwd=tmp_path), "can't go together", code=2)
+    fails(cultev(*words, "-c", "none", "-c", "moon", cwd=tmp_path), "'moon'", code=2)
+    assert not (tmp_path / "cultev.db").exists()
+
+
+def test_the_same_words_twice_or_in_another_order_are_the_same_run(place: Path, tmp_path: Path) -> None:
+    words = ("run", place / "tiny.gguf", "-s", place / "small.db", "--limit", 4)
+    cultev(*words, "-l", "en", "-l", "es", cwd=tmp_path)
+    again = cultev(*words, "-s", place / "small.db", "-l", "es", "-l", "en", "-l", "es", cwd=tmp_path)
+    assert "nothing to ask again" in again.err
+
+
+def test_odd_places_for_results(place: Path, tmp_path: Path) -> None:
+    for odd in ("", ".", "/"):
+        fails(cultev("run", place / "tiny.gguf", "-s", place / "small.db", "--db", odd, cwd=tmp_path), "folder")
+
+
+def test_nothing_is_left_beside_the_results_but_the_lock(place: Path, tmp_path: Path) -> None:
+    cultev("run", place / "tiny.gguf", "-s", place / "small.db", "--limit", 3, cwd=tmp_path)
+    cultev("runs", "list", cwd=tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {"cultev.db", "cultev.db.lock"}
+
+
+def test_a_killed_run_is_listed_as_stopped(place: Path, tmp_path: Path) -> None:
+    cultev("run", place / "tiny.gguf", "-s", place / "small.db", "--limit", 3, cwd=tmp_path)
+    db = sqlite3.connect(tmp_path / "cultev.db")
+    db.execute("UPDATE runs SET status = 'running', finished_at = NULL")
+    db.commit()
+    db.close()
+    (run,) = json.loads(cultev("runs", "list", "--json", cwd=tmp_path).out)
+    assert run["status"] == "stopped"
+
+
+def test_a_template_that_drops_the_question_is_refused(place: Path, tmp_path: Path) -> None:
+    write_tiny_gguf(tmp_path / "deaf.gguf", n_ctx=1024, chat_template="hi")
+    fails(cultev("run", "deaf.gguf", "-s", place / "small.db", cwd=tmp_path), "leaves the question out")
+
+
+def test_names_cannot_steer_the_table(tmp_path: Path, place: Path) -> None:
+    folder = source(tmp_path / "odd", n=8, name="odd")
+    text = (folder / "suite.toml").read_text(encoding="utf-8").replace("East Asia", "East [/x] Asia")
+    (folder / "suite.toml").write_text(text, encoding="utf-8")
+    assert cultev("suites", "build", "odd", cwd=tmp_path).code == 0
+    done = cultev("run", place / "tiny.gguf", "-s", "odd.db", cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "East [/x] Asia" in done.out
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="/dev/full")
+def test_output_that_cannot_be_written(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "cultev", "suites", "list", "--json"],
+            cwd=tmp_path, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "Writing the output failed" in done.stderr
+
+
+def test_options_that_begin_each_other_are_said_at_the_build(tmp_path: Path) -> None:
+    folder = source(tmp_path / "tea", n=4, name="tea")
+    text = (folder / "items.jsonl").read_text(encoding="utf-8").replace('"oat 1"', '"rye 1 with butter"')
+    (folder / "items.jsonl").write_text(text, encoding="utf-8")
+    assert "item-1" in cultev("suites", "build", "tea", cwd=tmp_path).err
+    assert cultev("suites", "build", str(source(tmp_path / "plain", n=4)), cwd=tmp_path).err == ""

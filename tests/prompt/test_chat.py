@@ -53,6 +53,10 @@ def test_special_tokens_and_tojson() -> None:
         "{{ raise_exception('no') }}",
         "{{ messages[5].content }}",
         "{% for i in range(10**9) %}{% endfor %}",
+        "{{ 1 // 0 }}",
+        "{% macro again() %}{{ again() }}{% endmacro %}{{ again() }}",
+        "{{ 'a' * 20000000000 }}",
+        "{{ 9 ** 999999999 }}",
     ],
 )
 def test_what_a_template_may_not_do(source: str) -> None:

@@ -159,3 +159,22 @@ def test_an_engine_that_fails_loses_nothing(tmp_path: Path) -> None:
     do_run(tmp_path / "cut.db", FakeBackend(limits=limits), Protocol(), tmp_path)
     do_run(tmp_path / "whole.db", FakeBackend(limits=limits), Protocol(), tmp_path)
     assert content(tmp_path / "cut.db") == content(tmp_path / "whole.db")
+
+
+def test_a_sample_asked_before_changes_no_other_answer(tmp_path: Path) -> None:
+    """After `--limit` the rest is computed in the batches of a fresh run: each pack whole, or not at all."""
+    limits = Limits(tokens=600)
+    do_run(tmp_path / "r.db", FakeBackend(limits=limits), Protocol(limit=7), tmp_path)
+    packs: list[tuple[str, ...]] = []
+
+    class Watched(FakeBackend):
+        def score(self, requests, *, skip=()):  # type: ignore[no-untyped-def]
+            for batch in super().score(requests, skip=skip):
+                packs.append(tuple(r.key for r in batch))
+                yield batch
+
+    do_run(tmp_path / "r.db", Watched(limits=limits), Protocol(), tmp_path)
+    after_sample = list(packs)
+    packs.clear()
+    do_run(tmp_path / "fresh.db", Watched(limits=limits), Protocol(), tmp_path)
+    assert set(after_sample) <= set(packs)

@@ -45,3 +45,10 @@ def test_several_right_answers() -> None:
 @pytest.mark.parametrize("gap", [2e-6, 1.0])
 def test_a_gap_is_no_tie(gap: float) -> None:
     assert not choose("ab", ["a"], [score(-1), score(-1 - gap)]).tied
+
+
+def test_a_tie_between_right_and_wrong_picks_nothing() -> None:
+    """Listing the right option first must not make a model right that can't tell them apart."""
+    result = choose("abc", ["a"], [score(-1), score(-1), score(-2)])
+    assert result.by_norm["sum"] is None
+    assert choose("abc", ["a", "b"], [score(-1), score(-1), score(-2)]).by_norm["sum"] == "a"

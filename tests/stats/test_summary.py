@@ -90,3 +90,28 @@ def test_another_norm_is_read_from_the_same_run(tmp_path: Path) -> None:
 def test_an_unknown_dimension_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="Choose from"):
         summary(tmp_path, FakeBackend().judge, ("shoe_size",))
+
+
+@pytest.mark.parametrize("indifferent", [False, True])
+def test_the_runs_own_norm_asked_by_name_gives_the_runs_own_numbers(tmp_path: Path, indifferent: bool) -> None:
+    backend = FakeBackend((lambda prompt, text: -1.0) if indifferent else FakeBackend().judge)
+    run = do_run(tmp_path / "r.db", backend, Protocol(), tmp_path)
+    connection = open_results(tmp_path / "r.db", write=False)
+    for by in ((), ("kind",), ("language", "context")):
+        assert cells(connection, run.id, by, "sum") == cells(connection, run.id, by)
+    connection.close()
+
+
+def test_pmi_needs_priors(tmp_path: Path) -> None:
+    run = do_run(tmp_path / "r.db", FakeBackend(), Protocol(), tmp_path)
+    connection = open_results(tmp_path / "r.db", write=False)
+    with pytest.raises(UsageError, match="--pmi"):
+        cells(connection, run.id, (), "pmi")
+    connection.close()
+
+
+def test_the_constant_answer_is_the_best_of_each_kind(tmp_path: Path) -> None:
+    """One habit covers both kinds: the best label for stories and the best position for choices."""
+    (both,) = summary(tmp_path, FakeBackend().judge)
+    kinds = summary(tmp_path, FakeBackend().judge, ("kind",))
+    assert both.constant * both.accuracy.n == pytest.approx(sum(c.constant * c.accuracy.n for c in kinds))
