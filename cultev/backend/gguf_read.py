@@ -17,6 +17,7 @@ import hashlib
 import re
 import struct
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -103,13 +104,25 @@ def sha256_file(path: str | Path, progress: Callable[[int, int], None] | None = 
     return digest.hexdigest()
 
 
+@lru_cache(maxsize=64)
+def _hash_once(path: Path, size: int, changed_ns: int) -> str:
+    """A file's hash, read once a process: a run asks for it before it loads the model, and the engine again."""
+    return sha256_file(path)
+
+
 def gguf_sha256(header: GgufHeader) -> str:
     """SHA-256 of a GGUF model: of its file, or of its parts' hashes, in order, when it is split.
 
     Raises:
         ModelNotFound, ModelError: as ``read_gguf``.
     """
-    hashes = [sha256_file(part) for part in header.parts or (header.path,)]
+    hashes = []
+    for part in header.parts or (header.path,):
+        try:
+            seen = part.stat()
+        except OSError as error:
+            raise _unreadable(part, error) from error
+        hashes.append(_hash_once(part, seen.st_size, seen.st_mtime_ns))
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 

@@ -66,7 +66,7 @@ def emit_table(
         UsageError: both json and csv.
     """
     chosen = [Column(column) if isinstance(column, str) else column for column in columns]
-    if _form(json, csv) == "json":
+    if output_form(json, csv) == "json":
         _write_json([column.key for column in chosen], rows)
     elif csv:
         emit_csv([column.key for column in chosen], rows)
@@ -88,7 +88,7 @@ def emit_record(facts: Mapping[str, object], *, json: bool = False, csv: bool = 
     Raises:
         UsageError: both json and csv.
     """
-    if _form(json, csv) == "json":
+    if output_form(json, csv) == "json":
         sys.stdout.write(json_module.dumps(_plain(facts), ensure_ascii=False, indent=2) + "\n")
     elif csv:
         emit_csv(["key", "value"], facts.items())
@@ -103,7 +103,12 @@ def note(text: str) -> None:
     click.echo(printable(text), err=True)
 
 
-def _form(json: bool, csv: bool) -> str:
+def output_form(json: bool, csv: bool) -> str:
+    """'json', 'csv' or 'table'.
+
+    Raises:
+        UsageError: both json and csv.
+    """
     if json and csv:
         raise UsageError("--json and --csv can't go together.", "Choose one of them.")
     return "json" if json else "csv" if csv else "table"

@@ -13,6 +13,7 @@ from cultev.cli.options import db_option, engine_options, table_options
 
 if TYPE_CHECKING:
     from cultev.backend.types import Backend
+    from cultev.run.journal import Journal
     from cultev.run.protocol import Protocol
     from cultev.suite.store import Suite
 
@@ -147,14 +148,11 @@ def run(
 
 def _check_words(by: Sequence[str], as_json: bool, as_csv: bool) -> None:
     """Refuse what could only fail after hours of asking."""
-    from cultev.errors import UsageError
-    from cultev.stats.summary import DIMENSIONS
+    from cultev.cli.output import output_form
+    from cultev.stats.summary import check_dimensions
 
-    for name in by:
-        if name not in DIMENSIONS:
-            raise UsageError(f"Answers can't be grouped by '{name}'.", f"Choose from: {', '.join(DIMENSIONS)}")
-    if as_json and as_csv:
-        raise UsageError("--json and --csv can't go together.", "Choose one of them.")
+    check_dimensions(by)
+    output_form(as_json, as_csv)
 
 
 def _count(suites: Sequence[Suite], protocol: Protocol) -> int:
@@ -188,15 +186,13 @@ def _count(suites: Sequence[Suite], protocol: Protocol) -> int:
 
 
 def _ask_all(
-    backend: Backend, suites: Sequence[Suite], protocol: Protocol, journal: object, planned: int, db: Path
+    backend: Backend, suites: Sequence[Suite], protocol: Protocol, journal: Journal, planned: int, db: Path
 ) -> None:
     from cultev.cli.progress import progress, stop_on_interrupt
     from cultev.errors import ModelUnsupported
     from cultev.report.text import printable
     from cultev.run.engine import run_suites
-    from cultev.run.journal import Journal
 
-    assert isinstance(journal, Journal)
     if PROBE not in backend.render([{"role": "user", "content": PROBE}]):
         raise ModelUnsupported(
             "The model's chat template leaves the question out of what the model reads.",
@@ -265,7 +261,7 @@ def _show_item(backend: Backend, suites: Sequence[Suite], protocol: Protocol, wa
         click.echo(" ".join(f"{t}:{backend.token_text(t)!r}" for t in request.prompt))
         for option, continuation in zip(question.options, request.continuations, strict=True):
             gold = "  (right)" if option in item.answers else ""
-            click.echo(click.style(f"-- option {option}{gold}: {continuation.text}", bold=True))
+            click.echo(click.style(f"-- option {option}{gold}: {printable(continuation.text)}", bold=True))
             click.echo(" ".join(f"{t}:{backend.token_text(t)!r}" for t in continuation.tokens))
         if longest(request) > backend.n_ctx:
             click.echo(f"-- too long: {longest(request)} tokens, the context holds {backend.n_ctx}")

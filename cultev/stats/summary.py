@@ -86,6 +86,17 @@ class _Sums:
         return Cell(place, estimate, self.chance / n, constant, self.tied, dict(self.set_aside))
 
 
+def check_dimensions(by: Sequence[str]) -> None:
+    """Refuse what answers can't be grouped by.
+
+    Raises:
+        UsageError: an unknown dimension.
+    """
+    for name in by:
+        if name not in DIMENSIONS:
+            raise UsageError(f"Answers can't be grouped by '{name}'.", f"Choose from: {', '.join(DIMENSIONS)}")
+
+
 def cells(connection: sqlite3.Connection, run: str, by: Sequence[str], norm: str | None = None) -> list[Cell]:
     """Summarise a run by the given dimensions; () gives one cell over everything.
 
@@ -95,9 +106,7 @@ def cells(connection: sqlite3.Connection, run: str, by: Sequence[str], norm: str
     Raises:
         UsageError: an unknown dimension, or PMI for a run that asked no priors.
     """
-    for name in by:
-        if name not in DIMENSIONS:
-            raise UsageError(f"Answers can't be grouped by '{name}'.", f"Choose from: {', '.join(DIMENSIONS)}")
+    check_dimensions(by)
     columns = ", ".join(by) if by else "NULL"
     chosen, tied = "outcome", "tied"
     if norm is not None:
