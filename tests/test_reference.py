@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cultev.backend.load import open_backend
-from cultev.backend.types import Backend, ScoreResult
+from cultev.backend.types import Backend, EngineSettings, ScoreResult
 from cultev.locate import reference_dir, reference_file
 from cultev.run.plan import Ask, asks
 from cultev.run.protocol import Protocol
@@ -37,7 +37,7 @@ def truth() -> dict[tuple[str, str], str]:
 @pytest.fixture(scope="module", params=SHIPPED)
 def answered(request: pytest.FixtureRequest) -> Iterator[list[tuple[Ask, ScoreResult]]]:
     """Every question of the invented world, answered by one of the files that a wheel carries."""
-    backend = open_backend(reference_file(request.param), threads=2)
+    backend = open_backend(reference_file(request.param), EngineSettings(threads=2))
     yield answers(backend)
     backend.close()
 
@@ -86,7 +86,7 @@ def test_gguf_and_onnx_agree() -> None:
     """At f16 and fp32: the same answer on >= 99 % of questions, log-probabilities within 0.02 nats per token."""
     results = []
     for name in EXACT:
-        backend = open_backend(reference_file(name), threads=2)
+        backend = open_backend(reference_file(name), EngineSettings(threads=2))
         results.append(answers(backend, SAMPLE))
         backend.close()
     same, worst = [], 0.0
@@ -103,7 +103,7 @@ def test_gguf_and_onnx_agree() -> None:
 
 @pytest.mark.parametrize("name", [*EXACT, *SHIPPED, "reference-Q4_0.gguf"])
 def test_it_says_that_it_is_the_reference(name: str) -> None:
-    backend = open_backend(reference_file(name), threads=1)
+    backend = open_backend(reference_file(name), EngineSettings(threads=1))
     assert backend.info.reference
     assert "reference" in backend.info.name
     assert backend.info.n_params <= 4_000_000

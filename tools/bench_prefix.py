@@ -20,7 +20,7 @@ from pathlib import Path
 
 from cultev.backend.load import find_model, open_backend
 from cultev.backend.prefix import build_tree
-from cultev.backend.types import Backend, Continuation, ScoreRequest
+from cultev.backend.types import Backend, Continuation, EngineSettings, ScoreRequest
 from cultev.run.plan import asks
 from cultev.run.protocol import Protocol
 from cultev.suite import open_suite
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
 
-    backend = open_backend(Path(args.model) if args.model else find_model(None), threads=args.threads)
+    backend = open_backend(Path(args.model) if args.model else find_model(None), EngineSettings(threads=args.threads))
     with open_suite(args.suite) as suite:
         stream = asks(suite, Protocol(languages=tuple(args.language)), backend)
         requests = [a.request for a in islice(stream, args.limit) if a.request is not None]

@@ -8,9 +8,9 @@ from pathlib import Path
 from cultev.backend.gguf_header import GgufHeader
 from cultev.backend.gguf_read import read_gguf
 from cultev.backend.load import model_format
+from cultev.backend.logprobs import LOGITS_BUDGET
 from cultev.backend.memory import MemoryPlan, plan_gguf, plan_onnx
 from cultev.backend.onnx_folder import OnnxFolder, read_folder
-from cultev.backend.scorer import LOGITS_BUDGET
 
 CONTEXT_CAP = 4096
 """Longest prompt + answer that engines make room for unless asked otherwise."""

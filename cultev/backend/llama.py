@@ -20,10 +20,12 @@ from cultev.backend.describe import CONTEXT_CAP
 from cultev.backend.gguf_header import GgufHeader
 from cultev.backend.gguf_read import gguf_sha256, read_gguf
 from cultev.backend.llama_log import EngineLog
+from cultev.backend.logprobs import gather_logprobs, logits_limit
 from cultev.backend.machine import physical_cores
 from cultev.backend.prefix import Limits, TokenTree
-from cultev.backend.scorer import TreeScorer, Wanted, gather_logprobs, logits_limit
-from cultev.backend.types import ModelInfo
+from cultev.backend.scorer import TreeScorer
+from cultev.backend.sequences import Wanted
+from cultev.backend.types import EngineSettings, ModelInfo
 from cultev.errors import EngineError, MissingExtra, ModelDamaged, ModelUnsupported
 from cultev.prompt.chat import ChatTemplate
 
@@ -39,15 +41,15 @@ class LlamaBackend(TreeScorer):
 
     Args:
         path: the GGUF file.
-        n_ctx: longest prompt + continuation in tokens; the model's own limit or CONTEXT_CAP where it is less.
-        threads: compute threads; one per physical core by default.
+        settings: n_ctx is the model's own limit or CONTEXT_CAP where that is less, threads one per physical core.
 
     Raises:
         MissingExtra: llama-cpp-python is not installed.
         ModelNotFound, NotAModel, ModelDamaged, ModelUnsupported: the file.
     """
 
-    def __init__(self, path: str | Path, *, n_ctx: int | None = None, threads: int | None = None) -> None:
+    def __init__(self, path: str | Path, settings: EngineSettings | None = None) -> None:
+        settings = settings or EngineSettings()
         header = read_gguf(Path(path))
         try:
             import llama_cpp
@@ -57,10 +59,10 @@ class LlamaBackend(TreeScorer):
         self._log = EngineLog(llama_cpp)
         self._model: Any = None
         self._context: Any = None
-        self._threads = threads or physical_cores()
+        self._threads = settings.threads or physical_cores()
         self._load(Path(path), header)
         trained = llama_cpp.llama_model_n_ctx_train(self._model)
-        self.n_ctx = min(n_ctx or CONTEXT_CAP, trained or CONTEXT_CAP)
+        self.n_ctx = min(settings.n_ctx or CONTEXT_CAP, trained or CONTEXT_CAP)
         n_vocab = llama_cpp.llama_vocab_n_tokens(self._vocab)
         self.limits = Limits(tokens=BATCH_TOKENS, leaves=LEAVES, reads=logits_limit(n_vocab))
         self._open_context(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cultev.backend.gguf_read import gguf_sha256, read_gguf
 from cultev.backend.onnx_folder import read_folder
-from cultev.backend.types import Backend
+from cultev.backend.types import Backend, EngineSettings
 from cultev.errors import MissingExtra, ModelNotFound, UsageError
 from cultev.locate import reference_model
 
@@ -67,8 +67,8 @@ def is_reference(path: Path) -> bool:
     return bool(read_gguf(path).metadata.get("cultev.reference", False))
 
 
-def open_backend(path: Path, *, n_ctx: int | None = None, threads: int | None = None) -> Backend:
-    """Load a model with the engine for its format.
+def open_backend(path: Path, settings: EngineSettings | None = None) -> Backend:
+    """Load a model with the engine for its format, into this process.
 
     Raises:
         MissingExtra, ModelError, EngineError: see ``cultev.errors``.
@@ -76,10 +76,10 @@ def open_backend(path: Path, *, n_ctx: int | None = None, threads: int | None = 
     if model_format(path) == "onnx":
         from cultev.backend.onnx import OnnxBackend
 
-        return OnnxBackend(path, n_ctx=n_ctx, threads=threads)
+        return OnnxBackend(path, settings)
     from cultev.backend.llama import LlamaBackend
 
-    return LlamaBackend(path, n_ctx=n_ctx, threads=threads)
+    return LlamaBackend(path, settings)
 
 
 def _engine_at_hand() -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cultev.backend.logprobs import logits_limit
 from cultev.backend.machine import physical_cores
 from cultev.backend.onnx_folder import OnnxFolder, read_folder
 from cultev.backend.onnx_graph import GraphPorts, read_ports
@@ -19,8 +20,9 @@ from cultev.backend.onnx_probe import choose_way
 from cultev.backend.onnx_tokens import OnnxTokens
 from cultev.backend.onnx_tree import TreeRunner, Way, first_line
 from cultev.backend.prefix import Limits, TokenTree
-from cultev.backend.scorer import TreeScorer, Wanted, logits_limit
-from cultev.backend.types import ModelInfo
+from cultev.backend.scorer import TreeScorer
+from cultev.backend.sequences import Wanted
+from cultev.backend.types import EngineSettings, ModelInfo
 from cultev.errors import EngineError, MissingExtra, ModelDamaged, ModelUnsupported
 from cultev.prompt.chat import ChatTemplate
 
@@ -48,15 +50,15 @@ class OnnxBackend(TreeScorer):
 
     Args:
         path: the folder, or one graph in it.
-        n_ctx: longest prompt + continuation in tokens; the model's own limit where it is less.
-        threads: compute threads; one per physical core by default.
+        settings: n_ctx is the model's own limit where that is less, threads one per physical core by default.
 
     Raises:
         MissingExtra: onnxruntime or tokenizers is not installed.
         ModelNotFound, NotAModel, ModelDamaged, ModelUnsupported: the folder.
     """
 
-    def __init__(self, path: str | Path, *, n_ctx: int | None = None, threads: int | None = None) -> None:
+    def __init__(self, path: str | Path, settings: EngineSettings | None = None) -> None:
+        settings = settings or EngineSettings()
         folder = read_folder(path)
         try:
             import onnxruntime
@@ -64,9 +66,10 @@ class OnnxBackend(TreeScorer):
             raise MissingExtra("onnx", "An ONNX model") from error
         self._tokens = OnnxTokens(folder)
         self._template = ChatTemplate(folder.template, folder.bos, folder.eos) if folder.template else None
-        threads = threads or physical_cores()
+        threads = settings.threads or physical_cores()
         self._session: Any = _open_session(onnxruntime, folder, threads)
         ports = read_ports(self._session.get_inputs(), self._session.get_outputs(), folder.n_kv_heads, folder.head_dim)
+        n_ctx = settings.n_ctx
         self.n_ctx = min(n_ctx or folder.n_ctx or CONTEXT, folder.n_ctx or n_ctx or CONTEXT)
         n_vocab = self._prepare(ports, folder)
         self.limits = Limits(tokens=PACK_TOKENS, leaves=PACK_LEAVES, reads=logits_limit(n_vocab))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cultev.backend.onnx_tree import TreeRunner, Way
 from cultev.backend.prefix import TokenTree, build_tree
-from cultev.backend.scorer import Wanted
+from cultev.backend.sequences import Wanted
 from cultev.backend.types import Continuation, ScoreRequest
 from cultev.errors import EngineError
 

@@ -9,10 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cultev.backend.logprobs import gather_logprobs, require_finite
 from cultev.backend.onnx_graph import GraphPorts
 from cultev.backend.onnx_rows import Row, Shape, batches, chains, whole_rows
 from cultev.backend.prefix import TokenTree
-from cultev.backend.scorer import Wanted, gather_logprobs, require_finite
+from cultev.backend.sequences import Wanted
 from cultev.errors import EngineError
 
 SLICE = 512

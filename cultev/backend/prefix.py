@@ -19,6 +19,9 @@ from cultev.backend.types import ScoreRequest
 WINDOW = 2048
 """Requests that the planner sees at a time: memory stays flat however long the run is."""
 
+STRICT_SLICE = 64
+"""Tokens of one computation of a prompt in strict mode; strict trunks end at multiples of it."""
+
 MIN_TRUNK_GAIN = 12
 """Tokens that a longer trunk must save per pack before it is worth computing on its own."""
 
@@ -157,6 +160,13 @@ def plan(window: Sequence[ScoreRequest], limits: Limits) -> Iterator[Pack]:
         if run < high:
             parts.append((run, high, trunk, True))
         stack.extend(reversed(parts))
+
+
+def strict_plan(window: Sequence[ScoreRequest]) -> Iterator[Pack]:
+    """A pack per request, each after a trunk that ends at a border: its shape depends on the request alone."""
+    for request in sorted(window, key=lambda r: (r.prompt, r.key)):
+        border = (len(request.prompt) - 1) // STRICT_SLICE * STRICT_SLICE
+        yield Pack(request.prompt[:border], (request,))
 
 
 def _continuation_cost(request: ScoreRequest) -> tuple[int, int, int]:

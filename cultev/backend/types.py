@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 Message = Mapping[str, str]
 """A chat message: {'role': 'user' | 'system' | 'assistant', 'content': text}."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """How an engine is asked to run; None and 'auto' leave the choice to it and to the memory plan.
+
+    ``strict`` fixes the shape of every computation: an answer then depends on its own request only, to the bit,
+    whatever else a run asks and however often it was interrupted. It is slower.
+    """
+
+    n_ctx: int | None = None
+    """Longest prompt + answer, in tokens."""
+    threads: int | None = None
+    device: str = "auto"
+    """'auto' (a GPU where the engine has one), 'cpu' or 'gpu'."""
+    strict: bool = False
+    batch: int | None = None
+    """Most tokens of one pack or decode call."""
+    parallel: int | None = None
+    """Most sequences that generate at the same time."""
+    reuse: str = "auto"
+    """How a prefix is reused: 'copy', 'restore', 'recompute', or the best that the model's memory can do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +104,69 @@ class ContinuationScore:
 
 @dataclass(frozen=True, slots=True)
 class ScoreResult:
-    """The scores of one request's continuations, in their order."""
+    """The scores of one request's continuations, in their order.
+
+    ``error`` says why there are none: the engine died of this request, twice.
+    """
 
     key: str
     scores: tuple[ContinuationScore, ...]
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """What is asked once a text has been generated: how probable is each continuation after text + lead?
+
+    ``lead`` holds the token ids that are put between the generated text and the continuations (such as 'The
+    answer is'); it may be empty.
+    """
+
+    lead: tuple[int, ...]
+    continuations: tuple[Continuation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """Go on from this prompt.
+
+    Greedy at ``temperature`` 0; otherwise sampled from the whole distribution softmax(logits / temperature) with
+    random numbers that depend on ``seed`` and the prompt only. Ends with the model's own end-of-turn token,
+    before the first of the ``stop`` texts, after ``max_tokens``, or when the context is full. Prompt + max_tokens +
+    follow-up should fit ``Backend.n_ctx``: callers set longer prompts aside as ``too_long`` beforehand.
+    """
+
+    key: str
+    prompt: tuple[int, ...]
+    max_tokens: int
+    stop: tuple[str, ...] = ()
+    temperature: float = 0.0
+    seed: int = 0
+    grammar: str = ""
+    """What the text must match, as GBNF with the rule 'root'; GGUF models only."""
+    follow_up: FollowUp | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateResult:
+    """A generated text, and the scores of its follow-up.
+
+    ``finish``: 'end' (the model ended its turn), 'stop' (a stop text came, which is no part of ``text``), 'length'
+    (``max_tokens``), 'context' (no room left) or 'error' (the engine died of this request, twice: ``error`` says how).
+    ``tokens`` are all ids that were generated, those of an end or a stop text included.
+    """
+
+    key: str
+    text: str
+    tokens: tuple[int, ...]
+    finish: str
+    scores: tuple[ContinuationScore, ...] = ()
+    """Of the follow-up's continuations, in their order."""
+    error: str = ""
+
+
+def ignore_start(keys: Sequence[str]) -> None:
+    """What ``Backend.on_start`` is unless somebody listens: nothing."""
 
 
 class Backend(Protocol):
@@ -91,6 +175,8 @@ class Backend(Protocol):
     info: ModelInfo
     n_ctx: int
     """Tokens that one prompt + continuation may have here (the model's own limit or less memory's)."""
+    on_start: Callable[[Sequence[str]], None]
+    """Called with the keys of requests before work on them begins; ``ignore_start`` unless replaced."""
 
     def render(self, messages: Sequence[Message]) -> str:
         """The exact text the model reads, by its own chat template with the assistant's turn opened.
@@ -108,6 +194,10 @@ class Backend(Protocol):
         """Token ids of a rendered prompt, special tokens recognised, exactly one BOS where the model wants one."""
         ...
 
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of generated token ids; special tokens give none, broken UTF-8 gives U+FFFD."""
+        ...
+
     def token_text(self, token: int) -> str:
         """How one token reads, for people; bytes that are no text of their own are shown escaped."""
         ...
@@ -118,6 +208,37 @@ class Backend(Protocol):
         ``skip`` holds keys that are answered already. They are planned with the rest; batches that hold nothing
         else are left out and all others computed whole, hence to the same bits as in a run that was never
         interrupted. So a result's key may be in ``skip``.
+        """
+        ...
+
+    def generate(
+        self, requests: Iterable[GenerateRequest], *, skip: Container[str] = ()
+    ) -> Iterator[list[GenerateResult]]:
+        """Generate texts, many at a time, computing shared prefixes once; yield them as they finish, in any order.
+
+        Requests whose key is in ``skip`` are left out.
+
+        Raises:
+            ModelUnsupported: a grammar, from an engine that has none.
+        """
+        ...
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """One vector per text, (n, width), L2-normalised: the mean over tokens of the last hidden state or, for an
+        embedding model, what its own pooling gives.
+
+        Raises:
+            ModelUnsupported: the model gives no hidden states.
+        """
+        ...
+
+    def raw_prompt_rate(self, n_tokens: int = 512) -> float:
+        """Tokens per second of one plain prompt through the engine itself, next to nothing of cultev's around it."""
+        ...
+
+    def raw_decode_rate(self, n_sequences: int, n_tokens: int = 32, n_past: int = 64) -> float:
+        """Tokens per second of ``n_sequences`` that each decode ``n_tokens`` after ``n_past``, one decode call a
+        step, through the engine itself: no sampling, no text.
         """
         ...
 

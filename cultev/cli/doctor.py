@@ -62,13 +62,14 @@ def _prove(line: _Lines, model: str | None, items: int, threads: int | None, n_c
 
     from cultev.backend.load import find_model, open_backend
     from cultev.backend.proof import prove_reuse
+    from cultev.backend.types import EngineSettings
     from cultev.report.text import printable
     from cultev.run.plan import asks
     from cultev.run.protocol import Protocol
     from cultev.suite import builtin_suites
     from cultev.suite.store import open_suite
 
-    backend = open_backend(find_model(model), n_ctx=n_ctx, threads=threads)
+    backend = open_backend(find_model(model), EngineSettings(n_ctx=n_ctx, threads=threads))
     try:
         info = backend.info
         size = f"{info.n_params / 1e6:,.1f} M parameters"

@@ -109,6 +109,7 @@ def run(
     Stop it whenever you like: the same command goes on from there, and asks nothing twice.
     """  # fmt: skip
     from cultev.backend.load import find_model, identify, is_reference, open_backend
+    from cultev.backend.types import EngineSettings
     from cultev.run.journal import Journal, RunId
     from cultev.run.plan import check_languages
     from cultev.run.protocol import Protocol
@@ -124,7 +125,7 @@ def run(
     with _open_suites(suite_names or _default_suites(is_reference(path))) as suites:
         check_languages(suites, protocol)
         if shown is not None:
-            backend = open_backend(path, n_ctx=n_ctx, threads=threads)
+            backend = open_backend(path, EngineSettings(n_ctx=n_ctx, threads=threads))
             try:
                 _show_item(backend, suites, protocol, shown)
             finally:
@@ -136,7 +137,7 @@ def run(
             if journal.status(run_id) == "done":
                 click.echo(f"Run {run_id.id} is complete in {db}: nothing to ask again.", err=True)
             else:
-                backend = open_backend(path, n_ctx=n_ctx, threads=threads)
+                backend = open_backend(path, EngineSettings(n_ctx=n_ctx, threads=threads))
                 try:
                     _ask_all(backend, suites, protocol, journal, planned, db)
                 finally:

@@ -12,7 +12,7 @@ import pytest
 from cultev.backend.llama import LlamaBackend
 from cultev.backend.prefix import Limits
 from cultev.backend.proof import prove_reuse
-from cultev.backend.types import Continuation, ScoreRequest, ScoreResult
+from cultev.backend.types import Continuation, EngineSettings, ScoreRequest, ScoreResult
 from cultev.errors import EngineError, ModelDamaged, ModelUnsupported
 from tests.backend.gguf_models import write_tiny_gguf
 
@@ -30,7 +30,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def backend(path: Path) -> Iterator[LlamaBackend]:
-    engine = LlamaBackend(path, threads=2)
+    engine = LlamaBackend(path, EngineSettings(threads=2))
     yield engine
     engine.close()
 
@@ -95,7 +95,7 @@ def test_sharing_equals_computing_again(backend: LlamaBackend, seed: int) -> Non
 def test_computing_path_by_path_gives_the_same(path: Path, backend: LlamaBackend) -> None:
     """What recurrent models get, on a model where both ways are possible."""
     some = requests(8)
-    engine = LlamaBackend(path, threads=2)
+    engine = LlamaBackend(path, EngineSettings(threads=2))
     engine._can_share = False
     for key, result in scores(engine, some).items():
         for a, b in zip(result.scores, scores(backend, some)[key].scores, strict=True):
@@ -105,7 +105,7 @@ def test_computing_path_by_path_gives_the_same(path: Path, backend: LlamaBackend
 
 def test_a_fresh_engine_gives_the_same_bits(path: Path, backend: LlamaBackend) -> None:
     some = requests(60)
-    engine = LlamaBackend(path, threads=2)
+    engine = LlamaBackend(path, EngineSettings(threads=2))
     assert scores(engine, some) == scores(backend, some) == scores(backend, some)
     engine.close()
 
@@ -124,7 +124,7 @@ def test_skipping_whole_packs_changes_no_bit(backend: LlamaBackend) -> None:
 def test_a_request_larger_than_a_pack(path: Path, backend: LlamaBackend) -> None:
     (big,) = requests(1, options=30)
     expected = scores(backend, [big])[big.key]
-    engine = LlamaBackend(path, threads=2)
+    engine = LlamaBackend(path, EngineSettings(threads=2))
     engine.limits = Limits(tokens=16, leaves=4, reads=16)
     result = scores(engine, [big])[big.key]
     assert len(result.scores) == 30
@@ -145,7 +145,7 @@ def test_one_begin_token_however_many_are_offered(tmp_path: Path) -> None:
     for template, add_bos in ((bos, True), (bos, False), ("{{ messages[0].content }}", True)):
         target = tmp_path / "model.gguf"
         write_tiny_gguf(target, chat_template=template, add_bos=add_bos)
-        engine = LlamaBackend(target, threads=1)
+        engine = LlamaBackend(target, EngineSettings(threads=1))
         ids = engine.encode(engine.render(USER))
         begin = llama_cpp.llama_vocab_bos(engine._vocab)
         assert ids.count(begin) == 1
@@ -170,7 +170,7 @@ def piece_bytes(backend: LlamaBackend, token: int) -> bytes:
 def test_no_template_means_plain_text(tmp_path: Path) -> None:
     target = tmp_path / "plain.gguf"
     write_tiny_gguf(target, chat_template=None)
-    engine = LlamaBackend(target, threads=1)
+    engine = LlamaBackend(target, EngineSettings(threads=1))
     assert not engine.has_template
     assert engine.render(USER) == USER[0]["content"]
     engine.close()
@@ -196,7 +196,7 @@ def test_an_unknown_architecture(tmp_path: Path) -> None:
 
 
 def test_a_failing_decode_is_an_engine_error(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = LlamaBackend(path, threads=1)
+    engine = LlamaBackend(path, EngineSettings(threads=1))
     monkeypatch.setattr(engine._api, "llama_decode", lambda *_: -1)
     with pytest.raises(EngineError, match="code -1"):
         scores(engine, requests(2))

@@ -19,7 +19,7 @@ pytest.importorskip("jinja2")
 
 from cultev.backend.onnx import OnnxBackend  # noqa: E402
 from cultev.backend.prefix import Limits  # noqa: E402
-from cultev.backend.types import Continuation, ScoreRequest, ScoreResult  # noqa: E402
+from cultev.backend.types import Continuation, EngineSettings, ScoreRequest, ScoreResult  # noqa: E402
 from cultev.errors import EngineError, MissingExtra, ModelDamaged, ModelError, ModelUnsupported  # noqa: E402
 from tests.backend.onnx_models import Spec, make_folder  # noqa: E402
 
@@ -207,14 +207,14 @@ def test_a_pack_has_the_same_bits_whatever_came_before(models: dict[str, Path]) 
 
 
 def test_info(models: dict[str, Path]) -> None:
-    backend = OnnxBackend(models["grouped"], n_ctx=100, threads=1)
+    backend = OnnxBackend(models["grouped"], EngineSettings(n_ctx=100, threads=1))
     info = backend.info
     assert (info.format, info.name, info.architecture) == ("onnx", "grouped", "tiny")
     assert (info.n_ctx, backend.n_ctx, info.n_vocab, info.quantization) == (256, 100, 48, "fp32")
     assert info.extra["threads"] == "1" and info.extra["device"] in ("cpu", "gpu")
     assert not info.reference and len(info.sha256) == 64
     assert float(info.extra["noise"]) < 1e-4
-    assert OnnxBackend(models["grouped"], n_ctx=10_000).n_ctx == 256
+    assert OnnxBackend(models["grouped"], EngineSettings(n_ctx=10_000)).n_ctx == 256
 
 
 def test_the_reference_model_says_so(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cultev.backend.fake import FakeBackend
+from cultev.backend.logprobs import require_finite
 from cultev.backend.proof import CEILING, prove_reuse
-from cultev.backend.scorer import require_finite
 from cultev.backend.types import Continuation, ContinuationScore, ScoreRequest, ScoreResult
 from cultev.errors import EngineError
 
