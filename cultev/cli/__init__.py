@@ -21,6 +21,7 @@ COMMANDS = {
     "suites": ("cultev.cli.suites", "List, show, build and check suites."),
     "models": ("cultev.cli.models", "Show what a model file is and what it needs."),
     "doctor": ("cultev.cli.doctor", "Check engines, machine and a model before trusting them."),
+    "bench": ("cultev.cli.bench", "Measure a model's speed and memory on this machine."),
     "guide": ("cultev.cli.guide", "Read the documentation, offline."),
     "completion": ("cultev.cli.completion", "Print the shell completion script."),
 }

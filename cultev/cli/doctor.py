@@ -62,7 +62,7 @@ def _prove(line: _Lines, model: str | None, items: int, threads: int | None, n_c
 
     from cultev.backend.load import find_model, open_backend
     from cultev.backend.proof import prove_reuse
-    from cultev.backend.types import EngineSettings
+    from cultev.backend.types import EngineSettings, ScoreRequest
     from cultev.report.text import printable
     from cultev.run.plan import asks
     from cultev.run.protocol import Protocol
@@ -80,7 +80,7 @@ def _prove(line: _Lines, model: str | None, items: int, threads: int | None, n_c
         name = "planted" if info.reference else "norms-core"
         with open_suite(name if name in builtin_suites() else next(iter(builtin_suites()))) as suite:
             some = islice(asks(suite, Protocol(limit=items), backend), items)
-            requests = [ask.request for ask in some if ask.request is not None]
+            requests = [ask.request for ask in some if isinstance(ask.request, ScoreRequest)]
         if not requests:
             line("prefix reuse", "NOT PROVEN: no question fits the context")
             return False

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from cultev.backend.prefix import WINDOW
-from cultev.backend.types import Backend, ScoreRequest
+from cultev.backend.types import Backend, GenerateRequest, GenerateResult, ScoreRequest, ScoreResult
 from cultev.errors import EngineError, Interrupted, ResultsError
 from cultev.run.journal import Journal, RunId
 from cultev.run.plan import Ask, asks
@@ -71,7 +71,7 @@ def _run_window(
     advance: Callable[[int, int], None],
     stop: Callable[[], bool],
 ) -> None:
-    requests: dict[str, ScoreRequest] = {}
+    requests: dict[str, ScoreRequest | GenerateRequest] = {}
     for ask in window:
         for request in (ask.request, ask.prior):
             if request is not None:
@@ -94,7 +94,7 @@ def _run_window(
     if stop():
         raise Interrupted("")
     began = time.perf_counter()
-    for batch in backend.score(requests.values(), skip=have):
+    for batch in _responses(backend, list(requests.values()), have):
         complete = []
         for result in batch:
             for ask in waiting.pop(result.key, ()):
@@ -102,8 +102,7 @@ def _run_window(
                 if not missing[id(ask)]:
                     complete.append(ask)
         seconds, began = time.perf_counter() - began, time.perf_counter()
-        tokens = {result.key: len(requests[result.key].prompt) for result in batch}
-        journal.add(run, suite, protocol, backend.info, batch, tokens, complete, seconds)
+        journal.add(run, suite, protocol, backend.info, batch, requests, complete, seconds)
         advance(len(complete), len(batch))
         if stop():
             raise Interrupted("")
@@ -112,3 +111,15 @@ def _run_window(
             f"The engine left {len(waiting)} questions without an answer.",
             "Run `cultev doctor` on this model.",
         )
+
+
+def _responses(
+    backend: Backend, requests: Sequence[ScoreRequest | GenerateRequest], have: set[str]
+) -> Iterator[Sequence[ScoreResult | GenerateResult]]:
+    """Scores first, then texts; each as batches that were computed together."""
+    scores = [r for r in requests if isinstance(r, ScoreRequest)]
+    texts = [r for r in requests if isinstance(r, GenerateRequest)]
+    if scores:
+        yield from backend.score(scores, skip=have)
+    if texts:
+        yield from backend.generate(texts, skip=have)

@@ -6,14 +6,23 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
 from cultev import __version__
-from cultev.backend.types import ContinuationScore, ModelInfo, ScoreResult
+from cultev.backend.machine import cores, cpu_name
+from cultev.backend.types import (
+    ContinuationScore,
+    GenerateRequest,
+    GenerateResult,
+    ModelInfo,
+    ScoreRequest,
+    ScoreResult,
+)
+from cultev.run.bench_result import Bench
 from cultev.run.plan import Ask
 from cultev.run.protocol import Protocol
 from cultev.run.store import WriterLock, explained, open_results
@@ -87,16 +96,8 @@ class Journal:
 
     def begin(self, run: RunId, info: ModelInfo, suites: Sequence[Suite], protocol: Protocol, n_planned: int) -> None:
         """Write down what is about to be asked, of whom."""
-        engine = " ".join([info.format, *(f"{k}={v}" for k, v in sorted(info.extra.items()))])
         with self._transaction() as db:
-            db.execute(
-                "INSERT INTO models VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
-                [
-                    info.sha256, _text(info.name), _text(info.path), info.format, info.architecture, info.quantization,
-                    info.n_params, info.n_ctx, info.n_vocab, info.file_bytes, info.template_sha256,
-                    int(info.reference),
-                ],
-            )  # fmt: skip
+            _add_model(db, info)
             db.executemany(
                 "INSERT INTO suites VALUES (?,?,?,?,?,?) ON CONFLICT DO NOTHING",
                 [(s.content_hash, s.name, s.version, s.title, s.license, s.value_frame) for s in suites],
@@ -107,7 +108,7 @@ class Journal:
                 " ON CONFLICT (id) DO UPDATE SET status = 'running', updated_at = excluded.updated_at",
                 [
                     run.id, info.sha256, protocol.canonical(), protocol.sha256, protocol.mode, protocol.norm,
-                    n_planned, _now(), _now(), engine, __version__,
+                    n_planned, _now(), _now(), _engine(info), __version__,
                 ],
             )  # fmt: skip
             db.executemany(
@@ -142,8 +143,8 @@ class Journal:
         suite: Suite,
         protocol: Protocol,
         info: ModelInfo,
-        results: Iterable[ScoreResult],
-        prompt_tokens: dict[str, int],
+        results: Iterable[ScoreResult | GenerateResult],
+        requests: Mapping[str, ScoreRequest | GenerateRequest],
         answered: Sequence[Ask],
         seconds: float = 0.0,
     ) -> None:
@@ -153,8 +154,18 @@ class Journal:
             for result in results:
                 db.execute(
                     "INSERT INTO responses VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING",
-                    [result.key, info.sha256, prompt_tokens[result.key], info.format, now],
+                    [result.key, info.sha256, len(requests[result.key].prompt), info.format, now],
                 )
+                request = requests[result.key]
+                if isinstance(result, GenerateResult) and isinstance(request, GenerateRequest):
+                    db.execute(
+                        "INSERT INTO texts VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
+                        [
+                            result.key, result.text, result.finish, len(result.tokens), request.max_tokens,
+                            request.temperature, request.seed, json.dumps(request.stop, ensure_ascii=False),
+                            request.grammar,
+                        ],
+                    )  # fmt: skip
                 db.executemany(
                     "INSERT INTO scores VALUES (?,?,?,?,?,?) ON CONFLICT DO NOTHING",
                     [
@@ -171,6 +182,21 @@ class Journal:
                 [self._answer_row(run, suite, protocol, a) for a in answered],
             )
             db.execute("UPDATE runs SET updated_at = ?, seconds = seconds + ? WHERE id = ?", [now, seconds, run.id])
+
+    def add_bench(self, info: ModelInfo, bench: Bench) -> None:
+        """Keep a benchmark's figures."""
+        with self._transaction() as db:
+            _add_model(db, info)
+            db.execute(
+                "INSERT INTO benches (model, measured_at, machine, engine, cultev, suite, raw_tokens_per_s,"
+                " unique_tokens_per_s, ratio_to_raw, speedup_over_naive, peak_mb, figures)"
+                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                [
+                    info.sha256, _now(), f"{cpu_name()}, {cores()} cores", _engine(info), __version__, bench.suite,
+                    bench.raw_tokens_per_s, bench.unique_tokens_per_s, bench.ratio_to_raw, bench.speedup_over_naive,
+                    bench.peak_mb, json.dumps(bench.figures()),
+                ],
+            )  # fmt: skip
 
     def finish(self, run: RunId, status: str) -> None:
         """Write down how a run ended: 'done' or 'interrupted'."""
@@ -207,6 +233,21 @@ class Journal:
             "SELECT logprob, n_tokens, n_bytes, n_chars FROM scores WHERE key = ? ORDER BY seq", [key]
         )
         return [ContinuationScore(*row) for row in rows]
+
+
+def _add_model(db: sqlite3.Connection, info: ModelInfo) -> None:
+    db.execute(
+        "INSERT INTO models VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
+        [
+            info.sha256, _text(info.name), _text(info.path), info.format, info.architecture, info.quantization,
+            info.n_params, info.n_ctx, info.n_vocab, info.file_bytes, info.template_sha256, int(info.reference),
+        ],
+    )  # fmt: skip
+
+
+def _engine(info: ModelInfo) -> str:
+    """Which engine ran, in what way."""
+    return " ".join([info.format, *(f"{k}={v}" for k, v in sorted(info.extra.items()))])
 
 
 def _item_row(suite: Suite, item: Item) -> _Answer:

@@ -19,6 +19,7 @@ class Protocol:
     ``languages`` and ``contexts``: () means every one that an item has.
     ``orders``: option orders asked per item. ``limit``: items per suite, None for all.
     ``norm``: the normalisation that decides; the others are stored beside it. PMI is only asked when ``pmi``.
+    ``max_tokens``, ``temperature`` and ``seed`` are those of the reasoning in mode 'cot'.
     """
 
     mode: str = "text"
@@ -30,10 +31,17 @@ class Protocol:
     pmi: bool = False
     n_ctx: int | None = None
     prompts: str = PROMPT_VERSION
+    max_tokens: int = 256
+    temperature: float = 0.0
+    seed: int = 0
 
     def canonical(self) -> str:
-        """JSON with sorted keys: what is hashed and stored."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """JSON with sorted keys: what is hashed and stored. What only reasoning has is left out of other modes."""
+        words = asdict(self)
+        if self.mode != "cot":
+            for name in ("max_tokens", "temperature", "seed"):
+                del words[name]
+        return json.dumps(words, sort_keys=True, separators=(",", ":"))
 
     @property
     def sha256(self) -> str:
