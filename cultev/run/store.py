@@ -79,7 +79,8 @@ def _explain(path: Path, error: sqlite3.Error) -> ResultsError | None:
             f"Reading or writing {path} failed on the disk (full, removed, or failing).",
             "Check the disk and run the same command again: what was answered before is kept.",
         )
-    if "malformed" in text or "not a database" in text or "corrupt" in text:
+    # cultev's own tables always match: a mismatch means that a schema on the disk was changed.
+    if any(word in text for word in ("malformed", "not a database", "corrupt", "foreign key mismatch")):
         return _damaged(path, str(error))
     return None
 
