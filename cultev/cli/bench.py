@@ -15,7 +15,15 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", required=False)
-@click.option("--suite", "-s", "suite_name", default="norms-core", show_default=True, metavar="NAME|FILE")
+@click.option(
+    "--suite",
+    "-s",
+    "suite_name",
+    default="norms-core",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="The suite to ask.",
+)
 @click.option(
     "--limit", type=click.IntRange(1, 500), default=12, show_default=True, help="Items of the suite, a random sample."
 )
