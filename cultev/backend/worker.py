@@ -40,7 +40,7 @@ CHUNK = 256
 """Requests that travel at once."""
 
 HOPELESS = 3
-"""Requests in a row, with nothing computed between, that kill an engine which can't run its model."""
+"""Requests in a row, with nothing computed between, after which it is tried whether the engine computes anything."""
 
 BARREN = 8
 """Deaths in a row, with nothing computed between, after which the engine is given up."""
@@ -106,6 +106,8 @@ class WorkerBackend:
         self._closed = False
         self._stream: object = None
         """Stands for the stream that is open."""
+        self._known: tuple[str, Any] | None = None
+        """A method and a request that this engine has answered."""
         self._killers = self._barren = self._blameless = 0
         self._process, opened = self._start()
         self.info: ModelInfo = opened[0]
@@ -259,6 +261,8 @@ class WorkerBackend:
             try:
                 for batch in self._attempt("score", iter(window), have):
                     done.update(r.key for r in batch)
+                    if self._known is None:
+                        self._known = "score", next(r for r in window if r.key == batch[0].key)
                     yield batch
             except _Lost as error:
                 lost = error
@@ -284,7 +288,8 @@ class WorkerBackend:
             try:
                 for batch in self._attempt("generate", remembered(chain(again, requests)), ()):
                     for result in batch:
-                        given.pop(result.key, None)
+                        request = given.pop(result.key, None)
+                        self._known = self._known or ("generate", request)
                     yield batch
             except _Lost as error:
                 lost = error
@@ -382,7 +387,7 @@ class WorkerBackend:
                 continue
             answered = True
             self._killers += 1
-            if self._killers >= HOPELESS:
+            if self._killers >= HOPELESS and not self._computes_anything():
                 raise EngineError(
                     f"The engine can't run {self._name}: it died of {self._killers} questions in a row, each alone"
                     f" ({lost.death.reason}).",
@@ -390,6 +395,18 @@ class WorkerBackend:
                 )
             self._bear(lost, "for the second time, so this is set aside as engine_error")
             yield [_failure(method, request.key, lost.death.reason)]
+
+    def _computes_anything(self) -> bool:
+        """Whether the engine answers what it has answered before: neighbours may share what kills it."""
+        if self._known is None:
+            return False
+        method, request = self._known
+        try:
+            for _ in self._attempt(method, iter([request]), ()):
+                pass
+        except _Lost:
+            return False
+        return True
 
     def _bear(self, lost: _Lost, consequence: str) -> None:
         """Tell of a death, unless there were too many with nothing between."""
