@@ -18,6 +18,8 @@ from cultev.suite.item import Item
 from cultev.suite.store import Suite
 
 KEY_VERSION = b"score/1"
+STRICT = b"/strict"
+"""Follows the version in the key of a response whose computation had a fixed shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,11 @@ def asks(suite: Suite, protocol: Protocol, backend: Backend) -> Iterator[Ask]:
     for item, code, variant in variants(suite, protocol):
         country = country_of(suite, item, code)
         question = ask(item, code, protocol.mode, variant, country)
-        request = to_request(backend, question)
+        request = to_request(backend, question, strict=protocol.strict)
         prior = None
         if protocol.pmi:
-            prior = to_request(backend, content_free(item, code, protocol.mode, variant.order))
+            free = content_free(item, code, protocol.mode, variant.order)
+            prior = to_request(backend, free, strict=protocol.strict)
         n_tokens = longest(request)
         fits = max(n_tokens, longest(prior) if prior else 0) <= backend.n_ctx
         yield Ask(
@@ -141,7 +144,7 @@ def prompt_text(backend: Backend, question: Question) -> str:
     return text if backend.has_template else f"{text}\n{question.lead}"
 
 
-def to_request(backend: Backend, question: Question) -> ScoreRequest:
+def to_request(backend: Backend, question: Question, *, strict: bool = False) -> ScoreRequest:
     """Tokenize a question.
 
     An answer's tokens are those of prompt + answer together; where a tokenizer merges across the border, the
@@ -149,8 +152,7 @@ def to_request(backend: Backend, question: Question) -> ScoreRequest:
     answer, so that all are compared from the same point.
     """
     text = prompt_text(backend, question)
-    prompt = backend.encode(text)
-    whole = [backend.encode(text + continuation) for continuation in question.continuations]
+    prompt, *whole = backend.encode_all([text, *(text + continuation for continuation in question.continuations)])
     border = min([len(prompt), *(common_prefix(prompt, w) for w in whole), *(len(w) - 1 for w in whole)])
     if border < 1:
         raise EngineError(
@@ -161,7 +163,7 @@ def to_request(backend: Backend, question: Question) -> ScoreRequest:
         Continuation(c, tuple(w[border:])) for c, w in zip(question.continuations, whole, strict=True)
     )
     head = tuple(prompt[:border])
-    return ScoreRequest(_key(backend.info.sha256, head, continuations), head, continuations)
+    return ScoreRequest(_key(backend.info.sha256, head, continuations, strict), head, continuations)
 
 
 def longest(request: ScoreRequest) -> int:
@@ -169,9 +171,9 @@ def longest(request: ScoreRequest) -> int:
     return len(request.prompt) + max(len(c.tokens) for c in request.continuations)
 
 
-def _key(model: str, prompt: Sequence[int], continuations: Sequence[Continuation]) -> str:
-    """The same question to the same model has the same key, and nothing else has."""
-    digest = hashlib.sha256(KEY_VERSION)
+def _key(model: str, prompt: Sequence[int], continuations: Sequence[Continuation], strict: bool) -> str:
+    """The same question to the same model, as strictly computed, has the same key, and nothing else has."""
+    digest = hashlib.sha256(KEY_VERSION + STRICT if strict else KEY_VERSION)
     digest.update(bytes.fromhex(model))
     for part in (prompt, *(c.tokens for c in continuations)):
         digest.update(len(part).to_bytes(4, "little"))

@@ -29,11 +29,19 @@ class Protocol:
     norm: str = "sum"
     pmi: bool = False
     n_ctx: int | None = None
+    strict: bool = False
+    """Whether every computation has a fixed shape (``EngineSettings.strict``): no answer of another kind will do."""
     prompts: str = PROMPT_VERSION
 
     def canonical(self) -> str:
-        """JSON with sorted keys: what is hashed and stored."""
-        return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        """JSON with sorted keys: what is hashed and stored.
+
+        ``strict`` stands there only when it is set, so that runs from before it are still the same runs.
+        """
+        words = asdict(self)
+        if not self.strict:
+            del words["strict"]
+        return json.dumps(words, sort_keys=True, separators=(",", ":"))
 
     @property
     def sha256(self) -> str:

@@ -19,7 +19,6 @@ from cultev.backend.load import open_backend
 from cultev.backend.types import EngineSettings, Fault, FollowUp, ScoreRequest, ScoreResult
 from cultev.backend.worker import WorkerBackend, open_worker
 from cultev.errors import EngineError, MissingExtra, ModelDamaged, ModelUnsupported
-from tests.backend import worker_fakes as fakes
 from tests.backend.worker_fakes import Acting, generate_request, questions, score_request
 from tests.cli.command import environment
 
@@ -145,7 +144,10 @@ def test_what_kills_once_is_answered(opened: Opened, tmp_path: Path) -> None:
 
 def test_several_killers(opened: Opened, tmp_path: Path) -> None:
     """Each is found, though they are neighbours in the order of computing: the engine does answer others."""
-    requests = questions(300, *(f"EXIT {letter}" for letter in "abcde")) + [score_request(f"A plain one {'x' * 200}")]
+    requests = [
+        *questions(300, "EXIT a", "EXIT b", "EXIT c", "EXIT d", "EXIT e"),
+        score_request("A " + "long one " * 30),
+    ]
     results = scored(opened(), requests)
     assert {k for k, r in results.items() if r.error} == {r.key for r in requests if "EXIT" in r.key}
     assert len(results) == 306

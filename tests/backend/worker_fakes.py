@@ -76,7 +76,7 @@ class Acting(FakeBackend):
 
     def render(self, messages):  # type: ignore[no-untyped-def]
         text = super().render(messages)
-        act(text, Path("."))
+        act(text, Path())
         return text
 
     def score(self, requests, *, skip=()):  # type: ignore[no-untyped-def]
