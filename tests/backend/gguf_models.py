@@ -7,6 +7,7 @@ arguments give the same bytes.
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import gguf
@@ -133,6 +134,21 @@ def write_tiny_gguf(
     return Path(path)
 
 
+def quantize(source: Path, target: Path, kind: str) -> Path:
+    """Quantize a model with llama.cpp's own quantizer, every matrix that can be; ``kind``: 'Q4_0', 'Q8_0', 'Q4_K_M'.
+
+    Q4_K needs rows that are multiples of 256 wide.
+    """
+    import llama_cpp
+
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}")
+    params.nthread = 2
+    code = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params))
+    assert code == 0
+    return target
+
+
 class _Tiny:
     """Puts one model's sizes and random tensors into a writer, under llama.cpp's names."""
 
@@ -191,7 +207,7 @@ class _Tiny:
     def add_tensors(self, vocab: int, n_ctx: int) -> None:
         # Gain 3 on what makes the logits: an answer's probability should differ visibly from 1 / vocab.
         self.matrix("token_embd", vocab, self.embd, gain=3.0)
-        if self.architecture in ("llama", "olmoe"):
+        if self.architecture not in ("qwen2", "gemma2", "bert"):  # the others' output matrix is token_embd
             self.matrix("output", vocab, self.embd, gain=3.0)
         if self.architecture == "bert":
             self.matrix("token_types", 1, self.embd, kind=np.float32)
@@ -228,8 +244,8 @@ class _Tiny:
         if bias:
             self.vector(f"{tensor}.bias", np.zeros(width or self.embd))
 
-    def bias(self, tensor: str, width: int) -> None:
-        self.vector(f"{tensor}.bias", 0.1 * self.random.standard_normal(width))
+    def bias(self, tensor: str, width: int, mean: float = 0.0) -> None:
+        self.vector(f"{tensor}.bias", mean + 0.1 * self.random.standard_normal(width))
 
     def attention(self, block: str) -> None:
         self.matrix(f"{block}.attn_q", self.embd, self.embd)
@@ -255,22 +271,23 @@ class _Tiny:
         self.matrix(f"{block}.ffn_down_exps", EXPERTS, self.embd, self.ffn)
 
     def recurrent(self, block: str) -> None:
+        # Slow decay (small a and time step), little that passes the state by (d): what lies far back shows.
         two = self.architecture == "mamba2"
         mixed = self.inner + 2 * STATE if two else self.inner
         self.matrix(f"{block}.ssm_in", self.inner + mixed + self.rank if two else 2 * self.inner, self.embd)
         self.matrix(f"{block}.ssm_conv1d", mixed, CONVOLUTION, kind=np.float32)
         self.bias(f"{block}.ssm_conv1d", mixed)
         if two:
-            self.bias(f"{block}.ssm_dt", self.rank)
-            self.vector(f"{block}.ssm_a", -np.arange(1.0, self.rank + 1)[:, None])
-            self.vector(f"{block}.ssm_d", np.ones((self.rank, 1)))
+            self.bias(f"{block}.ssm_dt", self.rank, -2.0)
+            self.vector(f"{block}.ssm_a", -0.1 * np.arange(1.0, self.rank + 1)[:, None])
+            self.vector(f"{block}.ssm_d", np.full((self.rank, 1), 0.1))
             self.vector(f"{block}.ssm_norm.weight", np.ones((1, self.inner)))
         else:
-            self.matrix(f"{block}.ssm_x", self.rank + 2 * STATE, self.inner)
+            self.matrix(f"{block}.ssm_x", self.rank + 2 * STATE, self.inner, gain=3.0)
             self.matrix(f"{block}.ssm_dt", self.inner, self.rank)
-            self.bias(f"{block}.ssm_dt", self.inner)
-            self.vector(f"{block}.ssm_a", -np.tile(np.arange(1.0, STATE + 1), (self.inner, 1)))
-            self.vector(f"{block}.ssm_d", np.ones(self.inner))
+            self.bias(f"{block}.ssm_dt", self.inner, -2.0)
+            self.vector(f"{block}.ssm_a", -0.1 * np.tile(np.arange(1.0, STATE + 1), (self.inner, 1)))
+            self.vector(f"{block}.ssm_d", np.full(self.inner, 0.1))
         if self.architecture == "jamba":
             self.norm(f"{block}.ssm_dt_norm", self.rank)
             self.norm(f"{block}.ssm_b_norm", STATE)
