@@ -4,7 +4,7 @@
 
 Speed, memory and file size are those of a real model of that shape as optimum exports it; what it says is noise.
 ``int8`` and ``int4`` quantize weights only, in blocks of 32 as ``tools/export_reference.py`` does, the embedding in
-eight bits. The tokenizer is the working byte-level BPE of ``tools/make_random_model.py``.
+eight bits, multiplied in int8 as onnxruntime-genai's builder has it. The tokenizer is the working byte-level BPE of ``tools/make_random_model.py``.
 
 Needs torch, transformers and optimum-onnx (the ``train`` extra) besides the ``dev`` extra. Disk and memory: about
 three times the float32 weights while it runs.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import tempfile
 from pathlib import Path
@@ -75,7 +76,8 @@ def write_graph(folder: Path, shape: Shape, quant: str, seed: int) -> None:
         else:
             from tools.export_reference import quantize_weights
 
-            quantize_weights(graph, folder / "model.onnx", bits=8 if quant == "int8" else 4)
+            logging.disable(logging.INFO)  # the quantizer reports every node
+            quantize_weights(graph, folder / "model.onnx", bits=8 if quant == "int8" else 4, accuracy=4)
 
 
 def main() -> None:
