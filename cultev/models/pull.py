@@ -53,8 +53,8 @@ class Repository:
     name: str
     revision: str
     commit: str
-    files: tuple[RemoteFile, ...]
-    """Empty where the endpoint lists none."""
+    files: tuple[RemoteFile, ...] | None
+    """None where the endpoint has no lists."""
 
     def url(self, file: str) -> str:
         """Where a file is."""
@@ -91,7 +91,7 @@ def open_repository(client: Client, repo: str, revision: str, retries: Retries) 
         ) from error
     except Refused as refusal:
         if refusal.status == 404 and not refusal.header("X-Error-Code"):
-            return Repository(client, repo, revision, "", ())  # a plain mirror: files only, no lists
+            return Repository(client, repo, revision, "", None)  # a plain mirror: files only, no lists
         raise explain(refusal, client, repo, revision) from refusal
     siblings = told.get("siblings") if isinstance(told, dict) else None
     if not isinstance(siblings, list):
@@ -132,10 +132,10 @@ def choose(repository: Repository, wanted: Sequence[str]) -> list[RemoteFile]:
         DownloadError: a name or pattern means no file.
         UsageError: a pattern where the endpoint lists no files.
     """
-    known = {file.name: file for file in repository.files}
+    known = {file.name: file for file in repository.files or ()}
     chosen: dict[str, RemoteFile] = {}
     for pattern in wanted:
-        if not known:
+        if repository.files is None:
             if any(char in pattern for char in "*?["):
                 raise UsageError("This endpoint doesn't list files: patterns mean nothing.", "Name each file.")
             if not _is_safe(pattern):
@@ -159,7 +159,7 @@ def choose(repository: Repository, wanted: Sequence[str]) -> list[RemoteFile]:
 
 def model_files(repository: Repository) -> list[RemoteFile]:
     """The GGUF files and ONNX graphs in it."""
-    return [file for file in repository.files if file.name.endswith((".gguf", ".onnx"))]
+    return [file for file in repository.files or () if file.name.endswith((".gguf", ".onnx"))]
 
 
 def _some(files: Sequence[RemoteFile], most: int = 12) -> str:

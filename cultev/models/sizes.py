@@ -11,3 +11,17 @@ BITS_PER_WEIGHT = {
 }  # fmt: skip
 """Bits per weight over a whole file. Block formats by their size in ggml; mixtures as llama.cpp's quantizer
 documentation gives them for Llama 3.1 8B. Small models take more: their vocabulary weighs more, and is kept finer."""
+
+WEIGHT_BITS = {
+    "Q8_0": (8.5, 8.5, 8.5, 8.5),
+    "Q4_K_M": (4.5, 5.53, 4.5, 6.5625),
+    "int8": (9.0, 9.0, 8.0, 9.0),
+    "int4": (5.125, 5.125, 8.0, 5.125),
+}
+"""Bits of a weight in most matrices, in the feed-forward layers' second matrix, in the embedding, in the output matrix.
+
+GGUF: ggml's block formats as llama.cpp's Q4_K_M mixes them; ONNX: 8 or 4 bits and, per block of 32, a float32 scale
+(int4 a zero point of 4 bits too), as ``models quantize`` writes them."""
+
+UNALIGNED_BITS = {"Q4_K_M": (5.5, 7.0, 5.5, 8.5)}
+"""The same where a matrix's columns are no multiple of 256: llama.cpp falls back on Q5_0 for Q4_K, Q8_0 for Q6_K."""
