@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ pytest.importorskip("gguf")
 
 from cultev.backend.gguf_read import read_gguf
 from cultev.errors import EngineError, ModelUnsupported, NoRoom, UsageError
-from cultev.models import files
+from cultev.models import files, gguf_quantize
 from cultev.models.gguf_quantize import find_type, quantize_gguf, type_names
 from cultev.models.quantize import default_output
 from tests.backend.gguf_models import write_tiny_gguf
@@ -100,6 +103,28 @@ def test_a_failure_keeps_what_was_there_and_leaves_nothing(tmp_path: Path) -> No
         quantize_gguf(source, target, "q8_0", force=True)
     assert target.read_bytes() == b"mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.gguf", "out.gguf"]
+
+
+def abort(pipe: Connection, source: str, target: str, *rest: object) -> None:
+    """What native code does at its worst, in the middle of its work."""
+    Path(target).write_bytes(b"half")
+    os.abort()
+
+
+def test_an_abort_is_told_and_leaves_nothing(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gguf_quantize, "_child", abort)
+    with pytest.raises(EngineError, match="ended with code"):
+        quantize_gguf(source, tmp_path / "out.gguf", "q8_0", threads=1)
+    assert not list(tmp_path.iterdir()) and not multiprocessing.active_children()
+
+
+def test_an_interrupt_stops_the_quantizer_and_leaves_nothing(source: Path, tmp_path: Path) -> None:
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        quantize_gguf(source, tmp_path / "out.gguf", "q8_0", threads=1, progress=interrupt)
+    assert not list(tmp_path.iterdir()) and not multiprocessing.active_children()
 
 
 def test_the_type_in_a_name_is_replaced(source: Path) -> None:
