@@ -68,7 +68,7 @@ def pull(
         Column("path", "file"),
         Column("bytes", "MB", "right", _mb, whole=True),
         Column("sha256", show=lambda text: f"{text[:12]}..." if text else "", whole=True),
-        Column("fetched", "", show=lambda fetched: "fetched" if fetched else "was there", whole=True),
+        Column("fetched", "state", show=lambda fetched: "fetched" if fetched else "was there", whole=True),
     ]
     emit_table(columns, rows, json=as_json, csv=as_csv)
 

@@ -34,11 +34,16 @@ class Wanted:
 
 
 class _Sums:
-    """The sums of what has come so far."""
+    """The sums of what has come so far; git's only where it is what a file is checked by."""
 
-    def __init__(self, size: int | None) -> None:
+    def __init__(self, wanted: Wanted, size: int | None) -> None:
         self.sha256 = hashlib.sha256()
-        self.blob = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False) if size is not None else None
+        by_blob = wanted.blob and not wanted.sha256 and size is not None
+        self.blob = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False) if by_blob else None
+
+    def blob_hex(self) -> str:
+        """Git's name of the file, '' where it was not computed."""
+        return self.blob.hexdigest() if self.blob is not None else ""
 
     def add(self, data: bytes) -> None:
         self.sha256.update(data)
@@ -50,11 +55,11 @@ def matches(path: Path, wanted: Wanted) -> bool:
     """Whether a file on the disk is the one wanted; False where nothing is known to compare by."""
     if wanted.size is not None and path.stat().st_size != wanted.size:
         return False
-    sums = _Sums(path.stat().st_size)
+    sums = _Sums(wanted, path.stat().st_size)
     _add_file(sums, path)
     if wanted.sha256:
         return sums.sha256.hexdigest() == wanted.sha256
-    return bool(wanted.blob) and sums.blob is not None and sums.blob.hexdigest() == wanted.blob
+    return bool(wanted.blob) and sums.blob_hex() == wanted.blob
 
 
 def download(client: Client, wanted: Wanted, target: Path, retries: Retries, progress: Progress) -> str:
@@ -168,14 +173,14 @@ def _once(client: Client, wanted: Wanted, part: Path, tag: Path, progress: Progr
                 raise Transient("the server sent another part than was asked for")
             have = 0  # 200: the whole file, since it changed or since the server has no ranges
         wanted = _told(answer, wanted, have)
-        sums = _Sums(wanted.size)
+        sums = _Sums(wanted, wanted.size)
         with part.open("r+b" if have else "wb") as file:
             strong = answer.headers.get("ETag") or ""
             tag.write_text("" if strong.startswith("W/") else strong, encoding="ascii", errors="replace")
             if have:
                 _add_open(sums, file, have)
             _copy(body, file, sums, have, wanted, progress)
-    return _Found(sums.sha256, sums.blob.hexdigest() if sums.blob is not None else "", wanted)
+    return _Found(sums.sha256, sums.blob_hex(), wanted)
 
 
 def _copy(
@@ -210,9 +215,9 @@ def _begins(answer: Answer) -> int:
 
 
 def _finished(part: Path, wanted: Wanted) -> _Found:
-    sums = _Sums(_size(part))
+    sums = _Sums(wanted, _size(part))
     _add_file(sums, part)
-    return _Found(sums.sha256, sums.blob.hexdigest() if sums.blob is not None else "", wanted)
+    return _Found(sums.sha256, sums.blob_hex(), wanted)
 
 
 def _add_file(sums: _Sums, path: Path) -> None:

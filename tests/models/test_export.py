@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("onnx")
+pytest.importorskip("tokenizers")
+
 from cultev.errors import MissingExtra, ModelNotFound, ModelUnsupported, NotAModel, UsageError
 from cultev.models import export
 from cultev.models.export import check_source, export_folder
