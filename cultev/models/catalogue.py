@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cultev.backend.gguf_header import GgufHeader, TensorInfo, Value
+from cultev.backend.logprobs import LOGITS_BUDGET
 from cultev.backend.memory import MemoryPlan, plan_gguf, plan_onnx
-from cultev.backend.scorer import LOGITS_BUDGET
 from cultev.errors import UsageError
 from cultev.models.pull import ENDPOINT
 from cultev.models.sizes import UNALIGNED_BITS, WEIGHT_BITS
