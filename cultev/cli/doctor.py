@@ -71,6 +71,7 @@ def _prove(line: _Lines, model: str | None, items: int, settings: EngineSettings
 
     from cultev.backend.load import find_model
     from cultev.backend.proof import prove_reuse
+    from cultev.backend.types import ScoreRequest
     from cultev.backend.worker import open_worker
     from cultev.cli.output import note
     from cultev.report.text import printable
@@ -92,7 +93,7 @@ def _prove(line: _Lines, model: str | None, items: int, settings: EngineSettings
         name = "planted" if info.reference else "norms-core"
         with open_suite(name if name in builtin_suites() else next(iter(builtin_suites()))) as suite:
             some = islice(asks(suite, Protocol(limit=items), backend), items)
-            requests = [ask.request for ask in some if ask.request is not None]
+            requests = [ask.request for ask in some if isinstance(ask.request, ScoreRequest)]
         if not requests:
             line("prefix reuse", "NOT PROVEN: no question fits the context")
             return False

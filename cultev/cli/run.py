@@ -12,7 +12,7 @@ import click
 from cultev.cli.options import db_option, engine_options, table_options
 
 if TYPE_CHECKING:
-    from cultev.backend.types import Backend, EngineSettings, Fault
+    from cultev.backend.types import Backend, Continuation, EngineSettings, Fault, GenerateRequest, ScoreRequest
     from cultev.backend.worker import WorkerBackend
     from cultev.run.journal import Journal
     from cultev.run.protocol import Protocol
@@ -55,10 +55,10 @@ NORMS = ["sum", "token", "byte", "char", "pmi"]
 )
 @click.option(
     "--mode",
-    type=click.Choice(["text", "letters"]),
+    type=click.Choice(["text", "letters", "cot"]),
     default="text",
     show_default=True,
-    help="Compare the options' texts or their letters.",
+    help="Compare the options' texts or letters, or the texts once the model has reasoned (cot).",
 )
 @click.option(
     "--norm",
@@ -74,6 +74,23 @@ NORMS = ["sum", "token", "byte", "char", "pmi"]
     default=1,
     show_default=True,
     help="Option orders to ask each item in.",
+)
+@click.option(
+    "--max-tokens",
+    type=click.IntRange(1, 8192),
+    default=256,
+    show_default=True,
+    help="Longest reasoning (--mode cot), in tokens.",
+)
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0.0, 10.0),
+    default=0.0,
+    show_default=True,
+    help="Of the reasoning; 0 always takes the likeliest token.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of a reasoning with a temperature."
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="N items of each suite, a fixed random sample.")
 @click.option("--by", multiple=True, metavar="DIMENSION", help="Group the table by this instead; may be repeated.")
@@ -96,6 +113,9 @@ def run(
     norm: str,
     pmi: bool,
     orders: int,
+    max_tokens: int,
+    temperature: float,
+    seed: int,
     limit: int | None,
     by: tuple[str, ...],
     shown: str | None,
@@ -116,12 +136,14 @@ def run(
     from cultev.run.protocol import Protocol
 
     _check_words(by, as_json, as_csv)
+    _check_mode(mode, pmi or norm == "pmi")
     path = find_model(model)
     # The same words twice or in another order are the same run.
     languages, contexts = tuple(sorted(set(languages))), tuple(sorted(set(contexts)))
     protocol = Protocol(
         mode=mode, languages=languages, contexts=contexts, orders=orders, limit=limit, norm=norm,
         pmi=pmi or norm == "pmi", n_ctx=settings.n_ctx, strict=settings.strict,
+        max_tokens=max_tokens, temperature=temperature, seed=seed,
     )  # fmt: skip
     with _open_suites(suite_names or _default_suites(is_reference(path))) as suites:
         check_languages(suites, protocol)
@@ -170,6 +192,16 @@ def _check_words(by: Sequence[str], as_json: bool, as_csv: bool) -> None:
 
     check_dimensions(by)
     output_form(as_json, as_csv)
+
+
+def _check_mode(mode: str, pmi: bool) -> None:
+    from cultev.errors import UsageError
+
+    if mode == "cot" and pmi:
+        raise UsageError(
+            "After a reasoning there is no content-free prior that PMI could take off.",
+            "Use another --norm, or --mode text.",
+        )
 
 
 def _count(suites: Sequence[Suite], protocol: Protocol) -> int:
@@ -258,7 +290,7 @@ def _show_item(backend: Backend, suites: Sequence[Suite], protocol: Protocol, wa
     from cultev.errors import SuiteError
     from cultev.prompt.render import ask
     from cultev.report.text import printable
-    from cultev.run.plan import country_of, longest, prompt_text, to_request, variants
+    from cultev.run.plan import country_of, longest, prompt_text, to_reasoning, to_request, variants
 
     for suite in suites:
         with contextlib.suppress(SuiteError):
@@ -271,15 +303,31 @@ def _show_item(backend: Backend, suites: Sequence[Suite], protocol: Protocol, wa
         note(f"{item.id} is not asked in the languages and contexts asked for.")
     for _, code, variant in chosen:
         question = ask(item, code, protocol.mode, variant, country_of(suite, item, code))
-        text = prompt_text(backend, question)
-        request = to_request(backend, question, strict=protocol.strict)
+        if question.reasons:
+            request: ScoreRequest | GenerateRequest = to_reasoning(backend, question, protocol)
+            text = backend.render(question.messages)
+        else:
+            request, text = to_request(backend, question, strict=protocol.strict), prompt_text(backend, question)
+        continuations = _continuations(request)
         click.echo(click.style(f"== {item.id} {code} context={variant.context} order={variant.order}", bold=True))
         click.echo(printable(text))
         click.echo(click.style(f"-- {len(request.prompt)} tokens", bold=True))
         click.echo(" ".join(f"{t}:{backend.token_text(t)!r}" for t in request.prompt))
-        for option, continuation in zip(question.options, request.continuations, strict=True):
+        if question.reasons:
+            click.echo(click.style(f"-- a reasoning of up to {protocol.max_tokens} tokens, then", bold=True))
+            click.echo(repr(question.after_reasoning))
+        for option, continuation in zip(question.options, continuations, strict=True):
             gold = "  (right)" if option in item.answers else ""
             click.echo(click.style(f"-- option {option}{gold}: {printable(continuation.text)}", bold=True))
             click.echo(" ".join(f"{t}:{backend.token_text(t)!r}" for t in continuation.tokens))
         if longest(request) > backend.n_ctx:
             click.echo(f"-- too long: {longest(request)} tokens, the context holds {backend.n_ctx}")
+
+
+def _continuations(request: ScoreRequest | GenerateRequest) -> tuple[Continuation, ...]:
+    """The options' texts that are asked for, after the prompt or after a reasoning."""
+    from cultev.backend.types import ScoreRequest
+
+    if isinstance(request, ScoreRequest):
+        return request.continuations
+    return request.follow_up.continuations if request.follow_up else ()

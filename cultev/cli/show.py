@@ -161,6 +161,10 @@ def _print_tables(connection: sqlite3.Connection, head: dict[str, Any], by: Sequ
 
 
 def _how(head: dict[str, Any], norm: str | None) -> str:
-    mode = {"text": "the options' texts", "letters": "the options' letters"}[head["mode"]]
+    mode = {
+        "text": "the options' texts",
+        "letters": "the options' letters",
+        "cot": "the options' texts after the model's own reasoning",
+    }[head["mode"]]
     status = "" if head["status"] == "done" else f"; [yellow]{head['status']}, not complete[/]"
     return f"By the log-likelihood of {mode}, normalised by {norm or head['norm']}{status}"

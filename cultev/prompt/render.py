@@ -16,8 +16,9 @@ from cultev.suite.item import Item
 PROMPT_VERSION = "1"
 """Raised whenever the same item would be put in other words: part of every protocol's hash."""
 
-MODES = ("text", "letters")
-"""How an answer is taken: by the log-likelihood of the options' texts, or of their letters."""
+MODES = ("text", "letters", "cot")
+"""How an answer is taken: by the log-likelihood of the options' texts or letters, or of the texts once the model has
+reasoned (chain of thought)."""
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -45,6 +46,19 @@ class Question:
     """The text whose probability is asked for each option, in the same order."""
     lead: str
     """What to write before the answer when the model has no chat template."""
+    reasons: bool = False
+    """Whether the model reasons before it answers, up to ``reasoning_stops``; ``after_reasoning`` is written then."""
+
+    @property
+    def reasoning_stops(self) -> tuple[str, ...]:
+        """Texts at which a reasoning has come to its answer."""
+        mark = self.lead.strip()
+        return (f"\n{mark}", mark)
+
+    @property
+    def after_reasoning(self) -> str:
+        """What stands between a reasoning and the answer."""
+        return f"\n{self.lead}"
 
 
 def contexts_of(item: Item, code: str, country: str) -> tuple[str, ...]:
@@ -74,7 +88,9 @@ def ask(item: Item, code: str, mode: str, variant: Variant, country: str = "") -
     parts = [_context(words, variant.context, text.contexts, country), text.question]
     body = "\n".join(p for p in parts if p)
     content, continuations = _lay_out(words, mode, item.label_set, body, shown)
-    return Question(({"role": "user", "content": content},), options, continuations, words.answer_lead)
+    return Question(
+        ({"role": "user", "content": content},), options, continuations, words.answer_lead, reasons=mode == "cot"
+    )
 
 
 def content_free(item: Item, code: str, mode: str, order: int = 0) -> Question:

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import islice
 
 from cultev.backend.prefix import WINDOW
-from cultev.backend.types import Backend, Fault, ScoreRequest
+from cultev.backend.types import Backend, Fault, GenerateRequest, GenerateResult, ScoreRequest, ScoreResult
 from cultev.errors import EngineError, Interrupted, ResultsError
 from cultev.run.journal import Journal, RunId
 from cultev.run.plan import Ask, asks
@@ -90,7 +90,7 @@ def _run_window(
     advance: Callable[[int, int], None],
     stop: Callable[[], bool],
 ) -> None:
-    requests: dict[str, ScoreRequest] = {}
+    requests: dict[str, ScoreRequest | GenerateRequest] = {}
     for ask in window:
         for request in (ask.request, ask.prior):
             if request is not None:
@@ -115,7 +115,7 @@ def _run_window(
     if stop():
         raise Interrupted("")
     began = time.perf_counter()
-    for batch in backend.score(planned, skip=have):
+    for batch in _responses(backend, planned, have):
         complete = []
         for result in batch:
             if result.error:
@@ -125,8 +125,7 @@ def _run_window(
                 if not missing[id(ask)]:
                     complete.append(ask)
         seconds, began = time.perf_counter() - began, time.perf_counter()
-        tokens = {result.key: len(requests[result.key].prompt) for result in batch}
-        journal.add(run, suite, protocol, backend.info, batch, tokens, complete, seconds, failed)
+        journal.add(run, suite, protocol, backend.info, batch, requests, complete, seconds, failed)
         advance(len(complete), len(batch))
         if stop():
             raise Interrupted("")
@@ -135,3 +134,15 @@ def _run_window(
             f"The engine left {len(waiting)} questions without an answer.",
             "Run `cultev doctor` on this model.",
         )
+
+
+def _responses(
+    backend: Backend, requests: Sequence[ScoreRequest | GenerateRequest], have: set[str]
+) -> Iterator[Sequence[ScoreResult | GenerateResult]]:
+    """Scores first, then texts; each as batches that were computed together."""
+    scores = [r for r in requests if isinstance(r, ScoreRequest)]
+    texts = [r for r in requests if isinstance(r, GenerateRequest)]
+    if scores:
+        yield from backend.score(scores, skip=have)
+    if texts:
+        yield from backend.generate(texts, skip=have)

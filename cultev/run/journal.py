@@ -13,8 +13,17 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from cultev import __version__
+from cultev.backend.machine import cores, cpu_name
 from cultev.backend.proof import Proof
-from cultev.backend.types import ContinuationScore, ModelInfo, ScoreResult
+from cultev.backend.types import (
+    ContinuationScore,
+    GenerateRequest,
+    GenerateResult,
+    ModelInfo,
+    ScoreRequest,
+    ScoreResult,
+)
+from cultev.run.bench_result import Bench
 from cultev.run.plan import Ask
 from cultev.run.protocol import Protocol
 from cultev.run.store import WriterLock, explained, open_results
@@ -135,8 +144,8 @@ class Journal:
         suite: Suite,
         protocol: Protocol,
         info: ModelInfo,
-        results: Iterable[ScoreResult],
-        prompt_tokens: dict[str, int],
+        results: Iterable[ScoreResult | GenerateResult],
+        requests: Mapping[str, ScoreRequest | GenerateRequest],
         answered: Sequence[Ask],
         seconds: float = 0.0,
         failed: Mapping[str, str] | None = None,
@@ -153,8 +162,18 @@ class Journal:
                     continue
                 db.execute(
                     "INSERT INTO responses VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING",
-                    [result.key, info.sha256, prompt_tokens[result.key], info.format, now],
+                    [result.key, info.sha256, len(requests[result.key].prompt), info.format, now],
                 )
+                request = requests[result.key]
+                if isinstance(result, GenerateResult) and isinstance(request, GenerateRequest):
+                    db.execute(
+                        "INSERT INTO texts VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
+                        [
+                            result.key, result.text, result.finish, len(result.tokens), request.max_tokens,
+                            request.temperature, request.seed, json.dumps(request.stop, ensure_ascii=False),
+                            request.grammar,
+                        ],
+                    )  # fmt: skip
                 db.executemany(
                     "INSERT INTO scores VALUES (?,?,?,?,?,?) ON CONFLICT DO NOTHING",
                     [
@@ -171,6 +190,21 @@ class Journal:
                 [self._answer_row(run, suite, protocol, a, failed or {}) for a in answered],
             )
             db.execute("UPDATE runs SET updated_at = ?, seconds = seconds + ? WHERE id = ?", [now, seconds, run.id])
+
+    def add_bench(self, info: ModelInfo, bench: Bench) -> None:
+        """Keep a benchmark's figures."""
+        with self._transaction() as db:
+            _add_model(db, info)
+            db.execute(
+                "INSERT INTO benches (model, measured_at, machine, engine, cultev, suite, raw_tokens_per_s,"
+                " unique_tokens_per_s, ratio_to_raw, speedup_over_naive, peak_mb, figures)"
+                " VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+                [
+                    info.sha256, _now(), f"{cpu_name()}, {cores()} cores", _engine(info), __version__, bench.suite,
+                    bench.raw_tokens_per_s, bench.unique_tokens_per_s, bench.ratio_to_raw, bench.speedup_over_naive,
+                    bench.peak_mb, json.dumps(bench.figures()),
+                ],
+            )  # fmt: skip
 
     def finish(self, run: RunId, status: str) -> None:
         """Write down how a run ended: 'done' or 'interrupted'."""

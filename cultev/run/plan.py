@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cultev.backend.prefix import common_prefix
-from cultev.backend.types import Backend, Continuation, ScoreRequest
+from cultev.backend.types import Backend, Continuation, FollowUp, GenerateRequest, ScoreRequest
 from cultev.errors import EngineError, UsageError
 from cultev.prompt.languages import codes
 from cultev.prompt.render import LETTERS, Question, Variant, ask, content_free, contexts_of
@@ -18,6 +19,10 @@ from cultev.suite.item import Item
 from cultev.suite.store import Suite
 
 KEY_VERSION = b"score/1"
+TEXT_KEY_VERSION = b"generate/1"
+
+_ANCHORS = ("\n", ".", "a", " a", "\n\n")
+"""Texts before which another is tokenized to find its tokens in the middle of a text."""
 STRICT = b"/strict"
 """Follows the version in the key of a response whose computation had a fixed shape."""
 
@@ -27,14 +32,15 @@ class Ask:
     """One item in one language and variant, as this run puts it.
 
     ``request`` is None when the question does not fit the context (``n_tokens`` says what it would need).
-    ``prior`` is the same options' content-free question, when the protocol asks for PMI.
+    ``prior`` is the same options' content-free question, when the protocol asks for PMI. In mode 'cot' the request
+    generates the reasoning, and its follow-up asks for the options.
     """
 
     item: Item
     language: str
     variant: Variant
     options: tuple[str, ...]
-    request: ScoreRequest | None
+    request: ScoreRequest | GenerateRequest | None
     prior: ScoreRequest | None
     n_tokens: int
 
@@ -65,7 +71,11 @@ def asks(suite: Suite, protocol: Protocol, backend: Backend) -> Iterator[Ask]:
     for item, code, variant in variants(suite, protocol):
         country = country_of(suite, item, code)
         question = ask(item, code, protocol.mode, variant, country)
-        request = to_request(backend, question, strict=protocol.strict)
+        request: ScoreRequest | GenerateRequest
+        if question.reasons:
+            request = to_reasoning(backend, question, protocol)
+        else:
+            request = to_request(backend, question, strict=protocol.strict)
         prior = None
         if protocol.pmi:
             free = content_free(item, code, protocol.mode, variant.order)
@@ -166,9 +176,62 @@ def to_request(backend: Backend, question: Question, *, strict: bool = False) ->
     return ScoreRequest(_key(backend.info.sha256, head, continuations, strict), head, continuations)
 
 
-def longest(request: ScoreRequest) -> int:
-    """Tokens of the prompt with its longest continuation."""
+def to_reasoning(backend: Backend, question: Question, protocol: Protocol) -> GenerateRequest:
+    """Tokenize a question that is to be reasoned about: the reasoning, then the options after the answer's lead."""
+    text = backend.render(question.messages)
+    prompt = tuple(backend.encode(text if backend.has_template else f"{text}\n"))
+    lead = encode_within(backend, question.after_reasoning)
+    whole = [encode_within(backend, question.after_reasoning + c) for c in question.continuations]
+    border = min([len(lead), *(common_prefix(lead, w) for w in whole), *(len(w) - 1 for w in whole)])
+    follow = FollowUp(
+        tuple(lead[:border]),
+        tuple(Continuation(c, tuple(w[border:])) for c, w in zip(question.continuations, whole, strict=True)),
+    )
+    request = GenerateRequest(
+        "", prompt, protocol.max_tokens, question.reasoning_stops, protocol.temperature, protocol.seed,
+        follow_up=follow,
+    )  # fmt: skip
+    return replace(request, key=text_key(backend.info.sha256, request, protocol.strict))
+
+
+def encode_within(backend: Backend, text: str) -> list[int]:
+    """Token ids of a text that goes on from others: no BOS, no space that a tokenizer puts before a text's start.
+
+    Raises:
+        EngineError: the tokenizer merges every text tried with what follows it.
+    """
+    for anchor in _ANCHORS:
+        before, whole = backend.encode(anchor), backend.encode(anchor + text)
+        if whole[: len(before)] == before:
+            return whole[len(before) :]
+    raise EngineError(
+        f"The model's tokenizer has no tokens for {text!r} in the middle of a text.",
+        "Check the model's tokenizer; `cultev run --show ITEM` prints what it makes of a question.",
+    )
+
+
+def longest(request: ScoreRequest | GenerateRequest) -> int:
+    """Tokens of the prompt with its longest continuation, or with all that it may generate and be asked after it."""
+    if isinstance(request, GenerateRequest):
+        follow = request.follow_up
+        after = len(follow.lead) + max(len(c.tokens) for c in follow.continuations) if follow else 0
+        return len(request.prompt) + request.max_tokens + after
     return len(request.prompt) + max(len(c.tokens) for c in request.continuations)
+
+
+def text_key(model: str, request: GenerateRequest, strict: bool = False) -> str:
+    """The same text asked of the same model in the same way, its follow-up included, has the same key."""
+    digest = hashlib.sha256(TEXT_KEY_VERSION + STRICT if strict else TEXT_KEY_VERSION)
+    digest.update(bytes.fromhex(model))
+    follow = request.follow_up or FollowUp((), ())
+    how = {
+        "prompt": request.prompt, "max_tokens": request.max_tokens, "stop": request.stop,
+        "temperature": request.temperature, "seed": request.seed if request.temperature else 0,
+        "grammar": request.grammar, "lead": follow.lead,
+        "continuations": [(c.text, c.tokens) for c in follow.continuations],
+    }  # fmt: skip
+    digest.update(json.dumps(how, ensure_ascii=False, separators=(",", ":")).encode())
+    return digest.hexdigest()
 
 
 def _key(model: str, prompt: Sequence[int], continuations: Sequence[Continuation], strict: bool) -> str:

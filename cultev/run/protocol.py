@@ -19,6 +19,7 @@ class Protocol:
     ``languages`` and ``contexts``: () means every one that an item has.
     ``orders``: option orders asked per item. ``limit``: items per suite, None for all.
     ``norm``: the normalisation that decides; the others are stored beside it. PMI is only asked when ``pmi``.
+    ``max_tokens``, ``temperature`` and ``seed`` are those of the reasoning in mode 'cot'.
     """
 
     mode: str = "text"
@@ -32,15 +33,22 @@ class Protocol:
     strict: bool = False
     """Whether every computation has a fixed shape (``EngineSettings.strict``): no answer of another kind will do."""
     prompts: str = PROMPT_VERSION
+    max_tokens: int = 256
+    temperature: float = 0.0
+    seed: int = 0
 
     def canonical(self) -> str:
         """JSON with sorted keys: what is hashed and stored.
 
-        ``strict`` stands there only when it is set, so that runs from before it are still the same runs.
+        What only reasoning has is left out of other modes, and ``strict`` unless it is set: runs from before these
+        words are still the same runs.
         """
         words = asdict(self)
         if not self.strict:
             del words["strict"]
+        if self.mode != "cot":
+            for name in ("max_tokens", "temperature", "seed"):
+                del words[name]
         return json.dumps(words, sort_keys=True, separators=(",", ":"))
 
     @property

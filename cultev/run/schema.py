@@ -89,5 +89,22 @@ MIGRATIONS: tuple[str, ...] = (
              JOIN suites s ON s.content_hash = a.suite
         WHERE a.outcome = 'engine_error';
     """,
+    """
+    CREATE TABLE texts (
+        key TEXT PRIMARY KEY REFERENCES responses(key), text TEXT NOT NULL, finish TEXT NOT NULL,
+        n_tokens INTEGER NOT NULL, max_tokens INTEGER NOT NULL, temperature REAL NOT NULL, seed INTEGER NOT NULL,
+        stop TEXT NOT NULL, grammar TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE benches (
+        id INTEGER PRIMARY KEY, model TEXT NOT NULL REFERENCES models(sha256), measured_at TEXT NOT NULL,
+        machine TEXT NOT NULL, engine TEXT NOT NULL, cultev TEXT NOT NULL, suite TEXT NOT NULL,
+        raw_tokens_per_s REAL NOT NULL, unique_tokens_per_s REAL NOT NULL, ratio_to_raw REAL NOT NULL,
+        speedup_over_naive REAL NOT NULL, peak_mb REAL, figures TEXT NOT NULL
+    );
+    CREATE VIEW v_texts AS
+        SELECT a.run, a.model, a.suite, a.item, a.culture, a.language, a.context, a.option_order, t.text, t.finish,
+               t.n_tokens, t.max_tokens, t.temperature, t.seed, a.outcome, a.picked, a.gold, a.key
+        FROM v_answers a JOIN texts t ON t.key = a.key;
+    """,
 )
 """Migration n leads from schema version n to n + 1. Never edit one that was released: add the next."""

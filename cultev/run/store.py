@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 
 from cultev.errors import (
@@ -79,7 +79,7 @@ def _explain(path: Path, error: sqlite3.Error) -> ResultsError | None:
             f"Reading or writing {path} failed on the disk (full, removed, or failing).",
             "Check the disk and run the same command again: what was answered before is kept.",
         )
-    if "malformed" in text or "not a database" in text or "corrupt" in text:
+    if any(word in text for word in ("malformed", "not a database", "corrupt", "could not decode")):
         return _damaged(path, str(error))
     return None
 
@@ -164,9 +164,10 @@ def _check(connection: sqlite3.Connection, path: Path, write: bool) -> None:
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise _damaged(path, verdict)
-        missing = _objects(version) - {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-        if missing:
-            raise _damaged(path, f"it has no {min(missing)}")
+        have = dict(connection.execute("SELECT name, sql FROM sqlite_master"))
+        for name, sql in _objects(version).items():
+            if have.get(name) != sql:
+                raise _damaged(path, f"its {name} is not as cultev makes it" if name in have else f"it has no {name}")
     for number in range(version, len(MIGRATIONS)):
         connection.executescript(
             f"BEGIN IMMEDIATE; PRAGMA application_id={APPLICATION_ID}; {MIGRATIONS[number]}"
@@ -174,9 +175,12 @@ def _check(connection: sqlite3.Connection, path: Path, write: bool) -> None:
         )
 
 
-def _objects(version: int) -> set[str]:
-    """Names of the tables, views and indexes that a file of a schema version has."""
-    return set(re.findall(r"CREATE (?:TABLE|VIEW|INDEX) (\w+)", "".join(MIGRATIONS[:version])))
+@cache
+def _objects(version: int) -> dict[str, str]:
+    """Names and definitions of the tables, views and indexes that a file of a schema version has."""
+    with closing(sqlite3.connect(":memory:")) as empty:
+        empty.executescript("".join(MIGRATIONS[:version]))
+        return dict(empty.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
 
 
 class WriterLock:

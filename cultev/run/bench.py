@@ -1,0 +1,208 @@
+"""How close to the engine's own speed are questions asked and texts generated? All figures from one run.
+
+Everything is measured in rounds that interleave what is compared, and a figure is the median over rounds: machines
+are noisy, and a ratio within a round is not.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, cast
+
+from cultev.backend.prefix import build_tree
+from cultev.backend.types import (
+    Backend,
+    Continuation,
+    GenerateRequest,
+    GenerateResult,
+    ScoreRequest,
+    ScoreResult,
+)
+from cultev.run.bench_result import Bench
+from cultev.run.engine import run_suites
+from cultev.run.journal import Journal
+from cultev.run.plan import asks, count
+from cultev.run.protocol import Protocol
+from cultev.suite.store import Suite
+
+RAW_TOKENS = 512
+"""Length of the plain prompts."""
+
+INSTRUCTION, QUESTION, OPTIONS, OPTION = 64, 32, 4, 8
+"""Tokens of the made-up items' shared instruction and own question; their options, and tokens of one."""
+
+
+def bench(
+    backend: Backend,
+    suite: Suite,
+    *,
+    limit: int = 12,
+    rounds: int = 3,
+    parallel: int = 16,
+    n_generate: int = 32,
+    peak: Callable[[], int | None] = lambda: None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Bench:
+    """Measure.
+
+    Args:
+        backend: the engine, as a run uses it.
+        suite: asked in ``text`` mode, all contexts.
+        limit: items of it, a fixed random sample.
+        rounds: interleaved; figures are medians over them.
+        parallel: texts generated at the same time; 0 leaves generating out.
+        n_generate: tokens of each text.
+        peak: bytes of memory that the engine's process took at most so far.
+        say: told what is being measured.
+    """
+    protocol = Protocol(limit=limit)
+    found = [a.request for a in asks(suite, protocol, backend) if isinstance(a.request, ScoreRequest)]
+    requests = list({r.key: r for r in found}.values())
+    made = _made_up(backend.info.n_vocab, 4 * limit)
+    unique = len(build_tree(requests, 0).tokens)
+    few, few_made = requests[: max(4, limit // 2)], made[: max(4, limit // 2)]
+    seen: dict[str, list[float]] = defaultdict(list)
+    say("warming up")
+    _time_score(backend, requests[:2])
+    for number in range(rounds):
+        say(f"round {number + 1} of {rounds}: plain prompts")
+        raw = statistics.median(backend.raw_prompt_rate(RAW_TOKENS) for _ in range(3))
+        say(f"round {number + 1} of {rounds}: {suite.name}")
+        whole, inside = _time_run(backend, suite, protocol)
+        seen["raw"].append(raw)
+        seen["unique"].append(unique / whole)
+        seen["ratio"].append(unique / whole / raw)
+        seen["overhead"].append(1 - inside / whole)
+        say(f"round {number + 1} of {rounds}: one prompt per option")
+        naive = _time_score(backend, _naive(few)) / len(few)
+        naive_made = _time_score(backend, _naive(few_made)) / len(few_made)
+        seen["suite"].append(naive / (inside / len(requests)))
+        seen["naive"].append(naive_made / (_time_score(backend, made) / len(made)))
+        if parallel:
+            say(f"round {number + 1} of {rounds}: generating")
+            _generate(backend, requests, parallel, n_generate, seen)
+    median = {name: statistics.median(values) for name, values in seen.items()}
+    memory = peak()
+    return Bench(
+        suite=suite.name,
+        questions=len(requests),
+        options=sum(len(r.continuations) for r in requests),
+        unique_tokens=unique,
+        raw_tokens_per_s=round(median["raw"], 1),
+        unique_tokens_per_s=round(median["unique"], 1),
+        ratio_to_raw=round(median["ratio"], 3),
+        speedup_over_naive=round(median["naive"], 2),
+        speedup_on_suite=round(median["suite"], 2),
+        overhead=round(median["overhead"], 4),
+        peak_mb=None if memory is None else round(memory / 1e6, 1),
+        parallel=parallel or None,
+        raw_decode_tokens_per_s=_rounded(median.get("raw decode"), 1),
+        decode_tokens_per_s=_rounded(median.get("decode"), 1),
+        ratio_to_raw_decode=_rounded(median.get("decode ratio"), 3),
+        speedup_over_one=_rounded(median.get("one"), 2),
+        rounds=rounds,
+    )
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _made_up(n_vocab: int, n: int) -> list[ScoreRequest]:
+    """Items of OPTIONS options after one instruction; random tokens cost what others do."""
+    pick = random.Random(0)
+
+    def tokens(count: int) -> tuple[int, ...]:
+        return tuple(pick.randrange(n_vocab) for _ in range(count))
+
+    instruction = tokens(INSTRUCTION)
+    return [
+        ScoreRequest(
+            f"made/{i}",
+            (*instruction, *tokens(QUESTION)),
+            tuple(Continuation("x" * OPTION, tokens(OPTION)) for _ in range(OPTIONS)),
+        )
+        for i in range(n)
+    ]
+
+
+def _naive(requests: Sequence[ScoreRequest]) -> list[list[ScoreRequest]]:
+    """One request per option, each to be computed alone."""
+    return [[ScoreRequest(f"{r.key}/{i}", r.prompt, (c,))] for r in requests for i, c in enumerate(r.continuations)]
+
+
+def _time_score(backend: Backend, requests: Sequence[ScoreRequest] | Sequence[list[ScoreRequest]]) -> float:
+    """Seconds to score requests together, or list by list."""
+    lists = requests if requests and isinstance(requests[0], list) else [requests]
+    began = time.perf_counter()
+    for some in lists:
+        for _ in backend.score(some):  # type: ignore[arg-type]
+            pass
+    return time.perf_counter() - began
+
+
+def _time_run(backend: Backend, suite: Suite, protocol: Protocol) -> tuple[float, float]:
+    """Seconds of a run into a results file of its own, and of these the seconds within the engine's computing."""
+    clocked = _Clocked(backend)
+    with tempfile.TemporaryDirectory() as folder, Journal(Path(folder) / "bench.db") as journal:
+        began = time.perf_counter()
+        run_suites(cast(Backend, clocked), [suite], protocol, journal, n_planned=count(suite, protocol))
+        return time.perf_counter() - began, clocked.seconds
+
+
+class _Clocked:
+    """A backend that counts the seconds spent waiting for its scores."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.seconds = 0.0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def score(self, requests: Iterable[ScoreRequest], *, skip: Container[str] = ()) -> Iterator[list[ScoreResult]]:
+        stream = iter(self._backend.score(requests, skip=skip))
+        while True:
+            began = time.perf_counter()
+            batch = next(stream, None)
+            self.seconds += time.perf_counter() - began
+            if batch is None:
+                return
+            yield batch
+
+
+def _generate(
+    backend: Backend, requests: Sequence[ScoreRequest], parallel: int, n: int, seen: dict[str, list[float]]
+) -> None:
+    """Decode rates: the engine's own, ours at once, and ours one at a time."""
+    prompts = [r.prompt for r in islice((r for _ in range(parallel) for r in requests), parallel)]
+    past = sum(map(len, prompts)) // parallel
+    raw = backend.raw_decode_rate(parallel, n, past)
+    long, n_long = _time_generate(backend, prompts, n)
+    short, n_short = _time_generate(backend, prompts, 1)
+    ours = (n_long - n_short) / max(1e-9, long - short)
+    alone, n_alone = 0.0, 0
+    for prompt in prompts[:4]:
+        seconds, tokens = _time_generate(backend, [prompt], n)
+        alone, n_alone = alone + seconds, n_alone + tokens
+    seen["raw decode"].append(raw)
+    seen["decode"].append(ours)
+    seen["decode ratio"].append(ours / raw)
+    seen["one"].append((n_long / long) / (n_alone / alone))
+
+
+def _time_generate(backend: Backend, prompts: Sequence[tuple[int, ...]], n: int) -> tuple[float, int]:
+    """Seconds and tokens. Sampled hot, so that texts differ and seldom end before their budget."""
+    requests = [GenerateRequest(str(i), p, n, temperature=2.0, seed=i) for i, p in enumerate(prompts)]
+    results: list[GenerateResult] = []
+    began = time.perf_counter()
+    for batch in backend.generate(requests):
+        results.extend(batch)
+    return time.perf_counter() - began, sum(len(r.tokens) for r in results)
