@@ -126,6 +126,8 @@ class OnnxFolder:
         files |= {"config": self.config_file, "graph": self.graph, "tokenizer": self.tokenizer}
         specials = json.dumps([self.bos, self.eos, self.add_bos])
         texts = {"template": self.template.encode(), "specials": specials.encode()}
+        if self.ends != _ends(self.config, {}, {}):  # what generation_config.json adds decides where texts end
+            texts["ends"] = json.dumps(self.ends).encode()
         digest = hashlib.sha256()
         for name in sorted([*files, *texts]):
             size = len(texts[name]) if name in texts else files[name].stat().st_size
