@@ -54,7 +54,7 @@ class Question:
 
     @property
     def reasoning_stops(self) -> tuple[str, ...]:
-        """Texts at which a reasoning has come to its answer: the lead's word with any colon, on a line of its own or not."""
+        """Texts at which a reasoning has come to its answer: the lead's word with any colon, on its own line or not."""
         word = self.lead.strip().rstrip("".join(COLONS) + "-")
         return tuple(f"{before}{word}{colon}" for before in ("\n", "") for colon in COLONS)
 
