@@ -152,10 +152,13 @@ class LlamaContext:
         """Keep a sequence's first ``length`` tokens; False where the model's memory can't (0 always can)."""
         return bool(self._api.llama_memory_seq_rm(self._memory, sequence, length if length else -1, -1))
 
-    def clear(self) -> None:
-        """Empty every sequence: what is computed next finds a cache as fresh as a new one's."""
+    def clear(self, *, data: bool = False) -> None:
+        """Empty every sequence: what is computed next lies where it would in a new cache.
+
+        ``data``: overwrite what was held, too. Nothing reads it; it takes time in a large cache.
+        """
         if self._memory:
-            self._api.llama_memory_clear(self._memory, True)
+            self._api.llama_memory_clear(self._memory, data)
 
     def save(self, sequence: int) -> NDArray[np.uint8]:
         """A sequence's whole state."""
