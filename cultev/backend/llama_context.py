@@ -134,6 +134,8 @@ class LlamaContext:
         return np.stack([np.ctypeslib.as_array(row, shape=(width,)) for row in rows])
 
     def _run(self) -> None:
+        if not self._context:
+            raise EngineError("The model was closed while it was at work.", "Load it again.")
         with self._log.collect() as lines:
             code = self._api.llama_decode(self._context, self._batch.struct)
         if code:
@@ -183,7 +185,7 @@ class LlamaContext:
         """Free it."""
         if self._context:
             self._api.llama_free(self._context)
-            self._context = None
+            self._context = self._memory = None
 
 
 def _bytes(data: NDArray[np.uint8]) -> Any:

@@ -264,6 +264,15 @@ def test_a_run_of_texts_left_halfway_is_forgotten(backend: LlamaBackend) -> None
     assert len(generated(backend, some)) == 40
 
 
+def test_closing_the_model_ends_its_texts(path: Path) -> None:
+    engine = LlamaBackend(path, EngineSettings(threads=1))
+    stream = engine.generate(texts(40))
+    next(stream)
+    engine.close()
+    with pytest.raises(EngineError, match="was closed"):
+        next(stream)
+
+
 def test_a_prompt_that_fills_the_context(backend: LlamaBackend) -> None:
     prompt = tuple(i % 200 for i in range(backend.n_ctx - 8))
     follow = FollowUp((1,), (Continuation("a", (2, 3)),))
