@@ -270,7 +270,8 @@ class Generator:
         request, sampler = held.request, held.sampler
         assert request is not None and sampler is not None and held.logits is not None
         require_finite(held.logits.max(keepdims=True))  # NaN wins; minus infinity elsewhere is a token ruled out
-        logits = held.constraint.mask(held.logits) if held.constraint else held.logits
+        greedy = request.temperature <= 0
+        logits = held.constraint.mask(held.logits, greedy=greedy) if held.constraint else held.logits
         token = sampler.pick(logits)
         if held.constraint:
             held.constraint.accept(token)

@@ -26,7 +26,7 @@ from cultev.backend.llama_tokens import LlamaTokens
 from cultev.backend.llama_trunk import Trunk
 from cultev.backend.logprobs import logits_limit
 from cultev.backend.machine import physical_cores
-from cultev.backend.prefix import Limits, TokenTree
+from cultev.backend.prefix import STRICT_SLICE, Limits, TokenTree
 from cultev.backend.scorer import TreeScorer
 from cultev.backend.sequences import Sequences, Wanted
 from cultev.backend.types import EngineSettings, ModelInfo
@@ -66,7 +66,7 @@ class LlamaBackend(TreeScorer, TextGenerator):
         """Generators that use the generating context."""
         self._threads = settings.threads or physical_cores()
         self.strict = settings.strict
-        self._batch = settings.batch or BATCH_TOKENS
+        self._batch = max(settings.batch or BATCH_TOKENS, STRICT_SLICE if self.strict else 1)
         self._load(Path(path), settings.device)
         try:
             self._prepare(Path(path), header, settings)

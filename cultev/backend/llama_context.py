@@ -134,6 +134,8 @@ class LlamaContext:
         return np.stack([np.ctypeslib.as_array(row, shape=(width,)) for row in rows])
 
     def _run(self) -> None:
+        if not self._context:
+            raise EngineError("The model was closed while it was at work.", "Load it again.")
         with self._log.collect() as lines:
             code = self._api.llama_decode(self._context, self._batch.struct)
         if code:
@@ -152,10 +154,13 @@ class LlamaContext:
         """Keep a sequence's first ``length`` tokens; False where the model's memory can't (0 always can)."""
         return bool(self._api.llama_memory_seq_rm(self._memory, sequence, length if length else -1, -1))
 
-    def clear(self) -> None:
-        """Empty every sequence: what is computed next finds a cache as fresh as a new one's."""
+    def clear(self, *, data: bool = False) -> None:
+        """Empty every sequence: what is computed next lies where it would in a new cache.
+
+        ``data``: overwrite what was held, too. Nothing reads it; it takes time in a large cache.
+        """
         if self._memory:
-            self._api.llama_memory_clear(self._memory, True)
+            self._api.llama_memory_clear(self._memory, data)
 
     def save(self, sequence: int) -> NDArray[np.uint8]:
         """A sequence's whole state."""
@@ -180,7 +185,7 @@ class LlamaContext:
         """Free it."""
         if self._context:
             self._api.llama_free(self._context)
-            self._context = None
+            self._context = self._memory = None
 
 
 def _bytes(data: NDArray[np.uint8]) -> Any:

@@ -116,7 +116,7 @@ class LlamaSequences:
     def close(self) -> None:
         """See ``Sequences.close``."""
         if self._release is not None:
-            self._context.clear()
+            self._context.clear(data=True)
             self._release()
             self._release = None
 

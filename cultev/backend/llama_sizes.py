@@ -99,7 +99,7 @@ def generating_sizes(
     cells = min(parallel, slots) * min(TEXT_TOKENS, n_ctx) + whole
     if kv_bytes:
         cells = max(whole, min(cells, CACHE_BYTES // kv_bytes))
-    return Sizes(cells, slots, spare, max(outputs, slots))
+    return Sizes(cells, slots, spare, max(min(outputs, 2 * FOLLOW_LEAVES), slots))
 
 
 def _states(state_bytes: int) -> int:

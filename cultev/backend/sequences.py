@@ -27,8 +27,11 @@ class Feed:
 class Constraint(Protocol):
     """A grammar that a text must match, at one point of it."""
 
-    def mask(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The logits with minus infinity where a token would break the grammar."""
+    def mask(self, logits: NDArray[np.float32], *, greedy: bool = False) -> NDArray[np.float32]:
+        """The logits with minus infinity where a token would break the grammar.
+
+        ``greedy``: only the best token that is allowed is asked for; any other may be minus infinity, too.
+        """
         ...
 
     def accept(self, token: int) -> None:

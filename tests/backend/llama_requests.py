@@ -42,7 +42,7 @@ def texts(n: int = 20, seed: int = 1, head: int = 20, **more: object) -> list[Ge
     questions = [[generator.randrange(200) for _ in range(generator.randrange(3, 40))] for _ in range(1 + n // 3)]
     follow = FollowUp((5, 6), OPTIONS)
     return [
-        GenerateRequest(  # type: ignore[arg-type]
+        GenerateRequest(
             f"{seed}-{i}",
             (
                 *start,
@@ -50,7 +50,7 @@ def texts(n: int = 20, seed: int = 1, head: int = 20, **more: object) -> list[Ge
                 *(generator.randrange(200) for _ in range(generator.randrange(1, 5))),
             ),
             generator.randrange(1, 20),
-            **{"follow_up": follow, **more},
+            **{"follow_up": follow, **more},  # type: ignore[arg-type]
         )
         for i in range(n)
     ]

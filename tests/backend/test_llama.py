@@ -12,9 +12,10 @@ import pytest
 from cultev.backend.llama import LlamaBackend
 from cultev.backend.prefix import Limits
 from cultev.backend.proof import prove_reuse
-from cultev.backend.types import Continuation, EngineSettings, ScoreRequest, ScoreResult
+from cultev.backend.types import Continuation, EngineSettings, ScoreRequest
 from cultev.errors import EngineError, ModelDamaged, ModelUnsupported
 from tests.backend.gguf_models import write_tiny_gguf
+from tests.backend.llama_requests import requests, scores
 
 llama_cpp = pytest.importorskip("llama_cpp")
 
@@ -33,28 +34,6 @@ def backend(path: Path) -> Iterator[LlamaBackend]:
     engine = LlamaBackend(path, EngineSettings(threads=2))
     yield engine
     engine.close()
-
-
-def requests(n: int = 30, seed: int = 1, head: int = 20, longest: int = 40, options: int = 4) -> list[ScoreRequest]:
-    generator = random.Random(seed)
-    start = [generator.randrange(200) for _ in range(head)]
-    return [
-        ScoreRequest(
-            f"{seed}-{i}",
-            (*start, *(generator.randrange(200) for _ in range(generator.randrange(1, longest)))),
-            tuple(
-                Continuation("abc", tuple(generator.randrange(200) for _ in range(generator.randrange(1, 9))))
-                for _ in range(options)
-            ),
-        )
-        for i in range(n)
-    ]
-
-
-def scores(
-    backend: LlamaBackend, some: list[ScoreRequest], skip: frozenset[str] = frozenset()
-) -> dict[str, ScoreResult]:
-    return {r.key: r for batch in backend.score(some, skip=skip) for r in batch}
 
 
 def plain_scores(path: Path, request: ScoreRequest) -> list[float]:

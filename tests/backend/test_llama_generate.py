@@ -111,6 +111,22 @@ def test_a_grammar_is_kept_to(backend: LlamaBackend) -> None:
     assert not any("answer" in r.text for r in generated(backend, plain).values())
 
 
+@pytest.mark.parametrize("grammar", ["root ::= [a-z ]+", 'root ::= "th" "e"*', "root ::= [^a-zA-Z]+", "root ::= .*"])
+def test_the_best_allowed_token_is_found_without_asking_all(grammar: str, backend: LlamaBackend) -> None:
+    random = np.random.default_rng(0)
+    constraint = backend._grammar(grammar)
+    for _ in range(12):
+        logits = random.normal(size=backend.info.n_vocab).astype(np.float32).round(1)  # rounded: with ties
+        whole, best = constraint.mask(logits), constraint.mask(logits, greedy=True)
+        assert best.argmax() == whole.argmax()
+        token = int(whole.argmax())
+        assert np.isfinite(whole[token])
+        if backend._tokens.ends(token):
+            break
+        constraint.accept(token)
+    constraint.close()
+
+
 def test_where_a_grammar_ends_the_text_ends(backend: LlamaBackend) -> None:
     found = generated(backend, [replace(r, max_tokens=20, grammar='root ::= "yes" | "no"') for r in texts(6)])
     assert {(r.text, r.finish) for r in found.values()} <= {("yes", "end"), ("no", "end")}
@@ -246,6 +262,15 @@ def test_a_run_of_texts_left_halfway_is_forgotten(backend: LlamaBackend) -> None
     assert len(scores(backend, requests(3))) == 3  # scoring beside it is no problem
     stream.close()  # type: ignore[attr-defined]
     assert len(generated(backend, some)) == 40
+
+
+def test_closing_the_model_ends_its_texts(path: Path) -> None:
+    engine = LlamaBackend(path, EngineSettings(threads=1))
+    stream = engine.generate(texts(40))
+    next(stream)
+    engine.close()
+    with pytest.raises(EngineError, match="was closed"):
+        next(stream)
 
 
 def test_a_prompt_that_fills_the_context(backend: LlamaBackend) -> None:

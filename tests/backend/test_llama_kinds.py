@@ -51,7 +51,7 @@ def opened(path: Path, **more: object) -> LlamaBackend:
 
 
 def test_prompts_are_longer_than_the_sliding_window() -> None:
-    assert min(len(r.prompt) for r in [*requests(), *texts()]) > WINDOW
+    assert min(len(p) for p in [*(r.prompt for r in requests()), *(r.prompt for r in texts())]) > WINDOW
 
 
 @pytest.mark.parametrize("architecture", KINDS)
@@ -96,12 +96,12 @@ def test_every_way_equals_computing_again(architecture: str, way: str, model: Ma
     ours, theirs = generated(engine, prompts), generated(again, prompts)
     same = 0
     for prompt in prompts:
-        a, b = ours[prompt.key], theirs[prompt.key]
-        if a.tokens != b.tokens:
-            assert near_tie(again, prompt, a, b) < 2 * tolerance
+        one, two = ours[prompt.key], theirs[prompt.key]
+        if one.tokens != two.tokens:
+            assert near_tie(again, prompt, one, two) < 2 * tolerance
             continue
         same += 1
-        for x, y in zip(a.scores, b.scores, strict=True):
+        for x, y in zip(one.scores, two.scores, strict=True):
             assert x.logprob == pytest.approx(y.logprob, abs=tolerance * x.n_tokens)
     assert same >= 0.9 * len(prompts)
     engine.close()

@@ -89,6 +89,15 @@ def test_the_other_ways_are_as_strict(name: str, way: str, model: Callable[[str]
     engine.close()
 
 
+def test_a_small_batch_leaves_slices_whole(model: Callable[[str], Path]) -> None:
+    path = model("llama")
+    small, large = strict(path, batch=16), strict(path)
+    assert generated(small, TEXTS) == generated(large, TEXTS)
+    assert set(scores(small, QUESTIONS)) == {r.key for r in QUESTIONS}
+    small.close()
+    large.close()
+
+
 def test_without_it_what_runs_beside_shows(model: Callable[[str], Path]) -> None:
     """Why there is a strict mode, and that the tests above could fail."""
     engine = LlamaBackend(model("llama Q4_K_M"), EngineSettings(threads=2))
