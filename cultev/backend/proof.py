@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cultev.backend.types import Backend, ContinuationScore, ScoreRequest, ScoreResult
+from cultev.backend.types import Backend, ContinuationScore, ScoreRequest
+from cultev.errors import EngineError
 
 FLOOR = 2e-3
 """Nats per token that are always allowed: float32 sums taken in another order, over a deep model."""
@@ -55,8 +56,11 @@ def prove_reuse(backend: Backend, requests: Sequence[ScoreRequest]) -> Proof:
     """Compare one pass over all requests with one pass per continuation of each.
 
     Keys of ``requests`` must differ. Takes as long as scoring everything without sharing, and half as long again.
+
+    Raises:
+        EngineError: the engine died of one of them.
     """
-    shared = {r.key: r.scores for batch in backend.score(requests) for r in batch}
+    shared = _scores(backend, requests)
     per_token, total, noise, same = 0.0, 0.0, 0.0, 0
     differing: list[float] = []
     for request in requests:
@@ -81,10 +85,22 @@ def prove_reuse(backend: Backend, requests: Sequence[ScoreRequest]) -> Proof:
     return Proof(len(requests), options, per_token, total, noise, same, turned, tolerance)
 
 
+def _scores(backend: Backend, requests: Sequence[ScoreRequest]) -> dict[str, tuple[ContinuationScore, ...]]:
+    found = {}
+    for batch in backend.score(requests):
+        for result in batch:
+            if result.error:
+                raise EngineError(
+                    f"The engine died of a plain question, twice ({result.error}).",
+                    "This model can't be trusted here: try another quantization or a newer engine.",
+                )
+            found[result.key] = result.scores
+    return found
+
+
 def _score(backend: Backend, requests: Sequence[ScoreRequest]) -> ContinuationScore:
     """The first request's first continuation, computed in one call with the others."""
-    results: dict[str, ScoreResult] = {r.key: r for batch in backend.score(requests) for r in batch}
-    return results[requests[0].key].scores[0]
+    return _scores(backend, requests)[requests[0].key][0]
 
 
 def _lead(scores: Sequence[ContinuationScore]) -> float:

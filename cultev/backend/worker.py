@@ -8,7 +8,6 @@ windows as in this process, so that what is computed is the same to the bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cultev.backend.prefix import Limits, windows
+from cultev.backend.prefix import windows
 from cultev.backend.types import (
     EngineSettings,
     Fault,
@@ -30,8 +29,9 @@ from cultev.backend.types import (
     ignore_start,
 )
 from cultev.backend.worker_child import Death, Died, EngineProcess
+from cultev.backend.worker_host import HELP, EngineHost
 from cultev.backend.worker_pipe import raised
-from cultev.errors import EngineError, ModelDamaged
+from cultev.errors import EngineError
 
 OPENER = "cultev.backend.load:open_backend"
 """What opens an engine in its process: 'module:function', called with the arguments and the settings."""
@@ -47,9 +47,6 @@ BARREN = 8
 
 BLAMELESS = 2
 """Batches that killed the engine although it computes each of their requests alone: the batches are too large."""
-
-LEAST_BATCH = 64
-"""Tokens below which batches are not made smaller."""
 
 Request = TypeVar("Request", ScoreRequest, GenerateRequest)
 
@@ -74,20 +71,8 @@ class _Lost(Exception):
         self.keys = keys
 
 
-class WorkerBackend:
-    """Runs another ``Backend`` in a child process. One stream of results at a time.
-
-    Args:
-        opener: 'module:function', called in the child with ``arguments`` and the settings.
-        arguments: anything that can be pickled.
-        settings: passed on; ``batch`` is made smaller when the engine's memory does not suffice.
-        name: the model's, for messages.
-        on_fault: see ``Backend.on_fault``.
-
-    Raises:
-        CultevError: what the child's constructor raises, as it is.
-        ModelDamaged, EngineError: the child died while it loaded the model.
-    """
+class WorkerBackend(EngineHost):
+    """Runs another ``Backend`` in a child process. One stream of results at a time; made as ``EngineHost`` is."""
 
     def __init__(
         self,
@@ -97,105 +82,17 @@ class WorkerBackend:
         name: str = "the model",
         on_fault: Callable[[Fault], None] = ignore_fault,
     ) -> None:
+        super().__init__(opener, *arguments, settings=settings, name=name, on_fault=on_fault)
+        self.info: ModelInfo = self.facts[0]
+        self.n_ctx: int = self.facts[1]
+        self.has_template: bool = self.facts[2]
+        self.parallel: int = self.facts[3]
         self.on_start: Callable[[Sequence[str]], None] = ignore_start
-        self.on_fault = on_fault
-        self.restarts = 0
-        """Processes that were started in the place of dead ones."""
-        self._opener, self._arguments, self._name = opener, arguments, name
-        self._settings = settings or EngineSettings()
-        self._closed = False
         self._stream: object = None
         """Stands for the stream that is open."""
         self._known: tuple[str, Any] | None = None
         """A method and a request that this engine has answered."""
         self._killers = self._barren = self._blameless = 0
-        self._process, opened = self._start()
-        self.info: ModelInfo = opened[0]
-        self.n_ctx: int = opened[1]
-        self.has_template: bool = opened[2]
-        self.parallel: int = opened[3]
-        # What fits the context must not change when memory has become scarcer.
-        self._settings = replace(self._settings, n_ctx=self.n_ctx)
-
-    @property
-    def pid(self) -> int:
-        """The process that computes at present (or did until it died)."""
-        return self._process.pid
-
-    # The process
-
-    def _start(self) -> tuple[EngineProcess, Sequence[Any]]:
-        """A new process with the model loaded; with smaller batches if memory seems to have killed the first."""
-        retried = False
-        while True:
-            process = EngineProcess()
-            try:
-                kind, *rest = message = process.open(self._opener, (*self._arguments, self._settings))
-            except Died as died:
-                if died.death.memory and not retried:
-                    retried = True
-                    smaller = f" with batches of {self._settings.batch} tokens" if self._shrink() else ""
-                    text = f"the model is loaded again{smaller}"
-                    self.on_fault(Fault(f"{died.death.reason}, while loading", (), text))
-                    continue
-                raise self._cannot_load(died.death) from None
-            except BaseException:
-                process.kill()
-                raise
-            if kind != "opened":
-                process.close()
-                raise raised(message)
-            return process, rest
-
-    def _cannot_load(self, death: Death) -> EngineError | ModelDamaged:
-        said = f"The engine died while it loaded {self._name} ({death.reason})."
-        if death.memory:
-            return EngineError(said, "Free some memory, or use a smaller model, quantization or --n-ctx.")
-        return ModelDamaged(said, "Compare the model's size and checksum with the place it came from.")
-
-    def _shrink(self) -> bool:
-        """Halve what is computed at once; False when it is small already, or fixed."""
-        batch = self._settings.batch or Limits().tokens
-        if batch <= LEAST_BATCH or self._settings.strict:
-            return False
-        parallel = max(1, (self._settings.parallel or 16) // 2)
-        self._settings = replace(self._settings, batch=max(LEAST_BATCH, batch // 2), parallel=parallel)
-        return True
-
-    def _living(self) -> EngineProcess:
-        if self._closed:
-            raise RuntimeError("the engine is closed")
-        if self._process.ended:
-            self._process, _ = self._start()
-            self.restarts += 1
-        return self._process
-
-    def close(self) -> None:
-        """End the process."""
-        self._closed = True
-        self._process.close()
-
-    # One answer
-
-    def _call(self, name: str, *arguments: Any) -> Any:
-        """A method's value; asked once more when the process dies over it."""
-        for attempt in range(2):
-            process = self._living()
-            try:
-                process.send("call", name, arguments)
-                message = process.receive()
-            except Died as died:
-                death = died.death
-                if attempt == 0:
-                    self.on_fault(Fault(death.reason, (), f"it is started again ({name})"))
-            except BaseException:
-                process.kill()  # an answer that nobody waits for would be taken for the next one's
-                raise
-            else:
-                if message[0] != "value":
-                    raise raised(message)
-                return message[1]
-        raise EngineError(f"The engine died twice of one call, {name} ({death.reason}).", _DOCTOR)
 
     def render(self, messages: Sequence[Message]) -> str:
         """See ``Backend.render``."""
@@ -397,7 +294,7 @@ class WorkerBackend:
                 raise EngineError(
                     f"The engine can't run {self._name}: it died of {self._killers} questions in a row, each alone"
                     f" ({lost.death.reason}).",
-                    _DOCTOR,
+                    HELP,
                 )
             self._bear(lost, "for the second time, so this is set aside as engine_error")
             yield [_failure(method, request.key, lost.death.reason)]
@@ -418,11 +315,8 @@ class WorkerBackend:
         """Tell of a death, unless there were too many with nothing between."""
         self._barren += 1
         if self._barren >= BARREN:
-            raise EngineError(f"The engine died {self._barren} times in a row ({lost.death.reason}).", _DOCTOR)
+            raise EngineError(f"The engine died {self._barren} times in a row ({lost.death.reason}).", HELP)
         self.on_fault(Fault(lost.death.reason, lost.keys, consequence))
-
-
-_DOCTOR = "Run `cultev doctor` on this model; a smaller model, another quantization or a newer engine may help."
 
 
 def _chunk(source: Iterator[Any], skip: Container[str]) -> tuple[list[Any], list[str], bool]:

@@ -16,7 +16,16 @@ import numpy as np
 import pytest
 
 from cultev.backend.load import open_backend
-from cultev.backend.types import EngineSettings, Fault, FollowUp, ScoreRequest, ScoreResult
+from cultev.backend.proof import prove_reuse
+from cultev.backend.types import (
+    Continuation,
+    EngineSettings,
+    Fault,
+    FollowUp,
+    GenerateRequest,
+    ScoreRequest,
+    ScoreResult,
+)
 from cultev.backend.worker import WorkerBackend, open_worker
 from cultev.errors import EngineError, MissingExtra, ModelDamaged, ModelUnsupported
 from tests.backend.worker_fakes import Acting, generate_request, questions, score_request
@@ -178,6 +187,11 @@ def test_an_engine_that_dies_of_everything(opened: Opened) -> None:
 def test_one_killer_alone_and_nothing_else(opened: Opened) -> None:
     (result,) = scored(opened(), [score_request("EXIT")]).values()
     assert result.error == "exit code 7"
+
+
+def test_a_proof_on_an_engine_that_dies_says_so(opened: Opened) -> None:
+    with pytest.raises(EngineError, match=r"died of a plain question, twice \(exit code 7\)"):
+        prove_reuse(opened(), questions(5, "EXIT"))
 
 
 def test_generating_past_a_killer(opened: Opened, tmp_path: Path) -> None:
@@ -376,17 +390,32 @@ def test_nothing_in_the_folder_is_imported(tmp_path: Path, monkeypatch: pytest.M
     assert len(scored(opened(), questions(5))) == 5
 
 
-def test_real_engines_give_the_same_bits(tmp_path: Path) -> None:
-    pytest.importorskip("llama_cpp")
-    from tests.backend.gguf_models import write_tiny_gguf
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("kind", ["gguf", "onnx"])
+def test_real_engines_give_the_same_bits(tmp_path: Path, kind: str, strict: bool) -> None:
+    if kind == "gguf":
+        pytest.importorskip("llama_cpp")
+        from tests.backend.gguf_models import write_tiny_gguf
 
-    path = write_tiny_gguf(tmp_path / "tiny.gguf", n_ctx=512)
-    settings = EngineSettings(threads=1)
-    requests = questions(150)
+        path = write_tiny_gguf(tmp_path / "tiny.gguf", n_ctx=512)
+    else:
+        pytest.importorskip("onnxruntime")
+        from tests.backend.onnx_models import make_folder
+
+        path = make_folder(tmp_path / "tiny-onnx")
+    settings = EngineSettings(threads=1, strict=strict)
     plain, worker = open_backend(path, settings), open_worker(path, settings)
     try:
-        assert plain.info == worker.info
-        assert list(worker.score(requests)) == list(plain.score(requests))
+        options = plain.encode_all([" yes", " no", "it depends"])
+        continuations = tuple(Continuation(str(i), tuple(tokens)) for i, tokens in enumerate(options))
+        prompts = [tuple(plain.encode(f"What of it is number {i % 7}, and {i}?")) for i in range(40)]
+        scores = [ScoreRequest(f"s{i}", prompt, continuations) for i, prompt in enumerate(prompts)]
+        follow = FollowUp(tuple(options[0]), continuations)
+        texts = [GenerateRequest(f"g{i}", prompt, 6, follow_up=follow) for i, prompt in enumerate(prompts[:12])]
+        assert (plain.info, plain.n_ctx, plain.parallel) == (worker.info, worker.n_ctx, worker.parallel)
+        assert list(worker.score(iter(scores))) == list(plain.score(scores))
+        assert list(worker.generate(iter(texts))) == list(plain.generate(texts))
+        assert np.array_equal(worker.encode("x"), plain.encode("x"))
     finally:
         plain.close()
         worker.close()

@@ -37,6 +37,19 @@ TreeScorer._score_pack = fatal
 """Loaded by Python as it starts, this makes llama.cpp die of some 5 % of all questions."""
 
 
+HANGING = """
+import time
+from pathlib import Path
+from cultev.backend.scorer import TreeScorer
+
+def hang(self, pack):
+    Path("hangs").touch()
+    time.sleep(600)
+
+TreeScorer._score_pack = hang
+"""
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """A folder with a model, a suite, and a module that makes the engine die."""
@@ -98,6 +111,27 @@ def test_ctrl_c_reaches_the_whole_group(place: Path) -> None:
     assert cultev(*words, cwd=place).code == 0
     assert cultev(*words, "--db", "whole.db", cwd=place).code == 0
     assert content(place / "cultev.db") == content(place / "whole.db")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends POSIX signals")
+def test_a_second_ctrl_c_ends_a_hanging_engine(place: Path) -> None:
+    (place / "fatal" / "sitecustomize.py").write_text(HANGING)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cultev", *WORDS],
+        cwd=place, env=environment(**fatal(place)), stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert wait_until((place / "hangs").exists)
+    workers = children(process.pid)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.stderr is not None
+    while "Ctrl-C again" not in process.stderr.readline():
+        assert process.poll() is None
+    assert all(map(alive, workers))
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130, err
+    assert "Every answer so far is kept" in err and "Traceback" not in err
+    assert not any(map(alive, workers))
 
 
 def test_a_strict_run_is_a_run_of_its_own(place: Path) -> None:

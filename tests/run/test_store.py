@@ -29,7 +29,7 @@ from cultev.run.engine import run_suites
 from cultev.run.journal import Journal
 from cultev.run.plan import count
 from cultev.run.protocol import Protocol
-from cultev.run.schema import MIGRATIONS
+from cultev.run.schema import APPLICATION_ID, MIGRATIONS
 from cultev.run.store import WriterLock, open_results
 from tests.run.test_engine import content, do_run
 from tests.worlds import small_suite
@@ -194,12 +194,17 @@ def test_views_open_with_plain_sqlite(results: Path) -> None:
 
 
 def as_first_version(path: Path) -> None:
-    """Take from a file what the second version of its schema added."""
-    db = sqlite3.connect(path)
-    db.executescript(
-        "DROP VIEW v_engine_errors; DROP TABLE proofs; ALTER TABLE answers DROP COLUMN error; PRAGMA user_version = 1;"
-    )
+    """Make of a file what the first version of its schema would have held."""
+    old = path.with_name("old.db")
+    db = sqlite3.connect(old)
+    db.executescript(f"PRAGMA application_id = {APPLICATION_ID}; {MIGRATIONS[0]} PRAGMA user_version = 1;")
+    db.execute("ATTACH ? AS new", [str(path)])
+    for (table,) in db.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'").fetchall():
+        columns = ", ".join(row[1] for row in db.execute(f"PRAGMA main.table_info({table})"))
+        db.execute(f"INSERT INTO main.{table} ({columns}) SELECT {columns} FROM new.{table}")
+    db.commit()
     db.close()
+    old.replace(path)
 
 
 def test_a_file_of_an_older_cultev_is_brought_up_to_date(results: Path, tmp_path: Path) -> None:

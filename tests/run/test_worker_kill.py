@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from cultev.backend.load import open_backend
-from cultev.backend.types import Backend, EngineSettings, Fault
-from cultev.backend.worker import WorkerBackend
+from cultev.backend.types import EngineSettings, Fault
+from cultev.backend.worker import OPENER, WorkerBackend
 from cultev.run.engine import run_suites
 from cultev.run.journal import Journal
 from cultev.run.plan import count
@@ -31,12 +31,6 @@ KILLS = 26
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")]
 
 
-def open_engine(path: Path, settings: EngineSettings) -> Backend:
-    backend = open_backend(path, settings)
-    backend.strict = settings.strict  # type: ignore[attr-defined]
-    return backend
-
-
 class Watched(WorkerBackend):
     """Knows when everything that was in flight at the last death has been answered."""
 
@@ -44,7 +38,7 @@ class Watched(WorkerBackend):
         self.computing = threading.Event()
         self.suspects: set[str] = set()
         self.deaths = 0
-        super().__init__("tests.run.test_worker_kill:open_engine", path, settings=settings)
+        super().__init__(OPENER, path, settings=settings)
         self.on_start = self.begun
 
     def begun(self, keys: Sequence[str]) -> None:
@@ -114,7 +108,7 @@ def test_killed_from_outside(kind: str, strict: bool, tmp_path: Path) -> None:
     deaths = files = 0
     with small_suite(tmp_path, n=200) as suite:
         planned = count(suite, protocol)
-        plain = open_engine(path, settings)
+        plain = open_backend(path, settings)
         with Journal(tmp_path / "whole.db") as journal:
             run_suites(plain, [suite], protocol, journal, n_planned=planned)
         plain.close()
