@@ -1,7 +1,9 @@
 """ONNX folders through onnxruntime: any exported decoder with (or without) past keys and values.
 
-``onnx_folder`` reads the folder and ``onnx_graph`` the graph's ports; ``onnx_rows`` cuts token trees into
-batches of rows, ``onnx_tree`` runs them, and ``onnx_probe`` finds out how this graph may be fed.
+``onnx_folder`` reads the folder, ``onnx_session`` loads its graph, ``onnx_graph`` reads the graph's ports and
+``onnx_binding`` runs it. ``onnx_rows`` cuts token trees into batches of rows, ``onnx_tree`` scores them and
+``onnx_probe`` finds out how this graph may be fed. ``onnx_sequences`` generates: ``onnx_past`` holds prompts,
+``onnx_resident`` the texts that grow.
 """
 
 from __future__ import annotations
@@ -80,7 +82,7 @@ class OnnxBackend(TreeScorer, TextGenerator):
         n_ctx = settings.n_ctx
         self.n_ctx = min(n_ctx or folder.n_ctx or CONTEXT, folder.n_ctx or n_ctx or CONTEXT)
         self.strict = settings.strict
-        self._batch = max(1, min(settings.batch or PACK_TOKENS, PACK_TOKENS))
+        self._batch = max(1, settings.batch or PACK_TOKENS)
         self.parallel = max(1, settings.parallel or PARALLEL)
         self._reuse = settings.reuse
         self._runner: TreeRunner | None = None
@@ -117,7 +119,13 @@ class OnnxBackend(TreeScorer, TextGenerator):
             n_vocab, last_only = _try_out(binding, self.n_ctx)
             self._runner, self._noise = choose_way(
                 lambda way: TreeRunner(
-                    binding, way, n_vocab=n_vocab, n_ctx=self.n_ctx, last_only=last_only, strict=self.strict
+                    binding,
+                    way,
+                    n_vocab=n_vocab,
+                    n_ctx=self.n_ctx,
+                    last_only=last_only,
+                    strict=self.strict,
+                    batch=self._batch,
                 ),
                 _ways(ports, folder) if self._reuse != "recompute" else [],
                 n_vocab,

@@ -39,7 +39,8 @@ def embed(binding: Binding, texts: Sequence[Sequence[int]], *, strict: bool) -> 
         vectors.update(zip(part, _run(binding, [texts[i] for i in part]), strict=True))
     rows = np.array([vectors[i] for i in range(len(texts))], np.float32)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.maximum(norms, np.finfo(np.float32).tiny)
+    unit: NDArray[np.float32] = rows / np.maximum(norms, np.finfo(np.float32).tiny)
+    return unit
 
 
 def _run(binding: Binding, texts: Sequence[Sequence[int]]) -> NDArray[np.float32]:

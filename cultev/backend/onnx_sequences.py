@@ -13,7 +13,7 @@ from cultev.backend.onnx_binding import Binding
 from cultev.backend.onnx_past import Piece, copy_row, cut, length_of
 from cultev.backend.onnx_resident import Residents
 from cultev.backend.onnx_rows import Row, Shape, batches
-from cultev.backend.onnx_tree import PAST_BYTES, SLICE, TreeRunner, Way
+from cultev.backend.onnx_tree import PAST_BYTES, TreeRunner, Way
 from cultev.backend.prefix import TokenTree
 from cultev.backend.sequences import Constraint, Feed, Wanted
 from cultev.errors import ModelUnsupported
@@ -59,7 +59,7 @@ class OnnxSequences:
             mixed_past=runner.way is Way.MIXED,
             mixed_length=True,  # logits are not asked: what fills a row up does not matter
             one_row=self._binding.ports.one_row or runner.way is Way.SINGLE,
-            cells=2 * SLICE,
+            cells=2 * runner.slice,
             slots=max(1, PAST_BYTES // max(1, slot_bytes)),
             n_ctx=runner.n_ctx,
         )
@@ -117,12 +117,13 @@ class OnnxSequences:
         while parts:
             rows = []
             for slot, tokens in parts.items():
-                part = tokens[:SLICE]
+                part = tokens[: self._runner.slice]
                 past = length_of(self._held[slot].pieces)
                 rows.append(Row(part, (slot,), past, -1, len(part)))
             for batch in batches(rows, self._reading):
                 self._read_batch(batch)
-            parts = {slot: tokens[SLICE:] for slot, tokens in parts.items() if len(tokens) > SLICE}
+            step = self._runner.slice
+            parts = {slot: tokens[step:] for slot, tokens in parts.items() if len(tokens) > step}
 
     def _read_batch(self, batch: Sequence[Row]) -> None:
         held = [self._held[row.nodes[0]] for row in batch]

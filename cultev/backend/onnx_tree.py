@@ -49,6 +49,7 @@ class TreeRunner:
         n_ctx: tokens that a row may have.
         last_only: whether the graph gives the logits of each row's last token only.
         strict: whether a trunk is computed in slices of ``STRICT_SLICE``, whatever was held before.
+        batch: most tokens of one row in one run, where that is less than ``SLICE``.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class TreeRunner:
         n_ctx: int,
         last_only: bool = False,
         strict: bool = False,
+        batch: int = SLICE,
     ) -> None:
         self.binding = binding
         self.way = way
@@ -70,7 +72,8 @@ class TreeRunner:
         cells = max(1, LOGITS_BYTES // (4 * n_vocab))
         if last_only:
             cells = SLICE * 64
-        self._slice = min(SLICE, cells)
+        self.slice = max(1, min(SLICE, cells, batch))
+        """Most tokens of one row in one run."""
         self._strict = strict
         self.shape = Shape(
             mixed_past=way in (Way.MIXED, Way.WHOLE),
@@ -97,7 +100,7 @@ class TreeRunner:
         """Keys and values of a sequence, computed alone and in slices; ``before`` holds those of its beginning."""
         begin = length_of(before)
         past = self.buffers.gather([before], begin)
-        step = STRICT_SLICE if self._strict else self._slice
+        step = STRICT_SLICE if self._strict else self.slice
         presents: list[Value] = []
         for start in range(begin, len(tokens), step):
             ids = np.array([tokens[start : start + step]])
@@ -136,7 +139,7 @@ class TreeRunner:
     def _levels(self, tree: TokenTree, asked: dict[int, list[int]]) -> list[list[Row]]:
         if self.way is Way.WHOLE:
             return [whole_rows(tree, self._trunk, sorted(asked) if self.last_only else tree.leaves)]
-        return chains(tree, self._slice, set(asked) if self.last_only else frozenset())
+        return chains(tree, self.slice, set(asked) if self.last_only else frozenset())
 
     def _compute_batch(
         self,

@@ -18,6 +18,7 @@ pytest.importorskip("tokenizers")
 pytest.importorskip("jinja2")
 
 from cultev.backend.onnx import OnnxBackend  # noqa: E402
+from cultev.backend.onnx_binding import Binding  # noqa: E402
 from cultev.backend.prefix import Limits  # noqa: E402
 from cultev.backend.types import Continuation, EngineSettings, ScoreRequest, ScoreResult  # noqa: E402
 from cultev.errors import EngineError, MissingExtra, ModelDamaged, ModelError, ModelUnsupported  # noqa: E402
@@ -133,6 +134,21 @@ def test_small_packs_and_trunks_change_nothing(models: dict[str, Path], name: st
     backend.limits = Limits(tokens=20, leaves=4, reads=8)
     requests = questions(n=10)
     assert_close(answers(backend, requests), expected(models[name], requests))
+
+
+def test_a_small_batch_makes_small_runs(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    run = Binding.run
+
+    def counted(self: Binding, ids: Any, *rest: Any, **more: Any) -> Any:
+        sizes.append(ids.size)
+        return run(self, ids, *rest, **more)
+
+    backend = OnnxBackend(models["grouped"], EngineSettings(batch=12))
+    monkeypatch.setattr(Binding, "run", counted)
+    requests = questions(n=10)
+    assert_close(answers(backend, requests), expected(models["grouped"], requests))
+    assert max(sizes) <= 2 * 12  # a row of 12, or a padded batch
 
 
 def test_a_request_larger_than_the_limits(models: dict[str, Path]) -> None:

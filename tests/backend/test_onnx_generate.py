@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
@@ -15,6 +15,7 @@ pytest.importorskip("jinja2")
 
 from cultev.backend.generated import Growing
 from cultev.backend.onnx import OnnxBackend
+from cultev.backend.onnx_binding import Binding
 from cultev.backend.types import (
     Continuation,
     EngineSettings,
@@ -76,16 +77,18 @@ def test_texts_are_those_of_whole_sequences(models: dict[str, Path], name: str, 
         assert found[r.key].text == backend.decode(tokens)
 
 
-def test_the_graphs_own_attention_grows_texts_together(models: dict[str, Path]) -> None:
+def test_the_graphs_own_attention_grows_texts_together(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     backend = OnnxBackend(models["fused"], EngineSettings(parallel=4, threads=1))
     calls: list[int] = []
-    run = backend._runner.binding.run
+    run = Binding.run
 
-    def counted(ids: np.ndarray, *rest: object, **more: object) -> object:
+    def counted(self: Binding, ids: Any, *rest: Any, **more: Any) -> Any:
         calls.append(len(ids))
-        return run(ids, *rest, **more)  # type: ignore[arg-type]
+        return run(self, ids, *rest, **more)
 
-    backend._runner.binding.run = counted  # type: ignore[method-assign, assignment]
+    monkeypatch.setattr(Binding, "run", counted)
     generated(backend, requests(n=8))
     assert max(calls) == 4
 
@@ -114,7 +117,7 @@ def test_long_queues_overwrite_rows_and_cut_gaps(
     models: dict[str, Path], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cultev.backend.onnx_resident.SPARE_SLOTS", 2)
-    monkeypatch.setattr("cultev.backend.onnx_sequences.SLICE", 5)
+    monkeypatch.setattr("cultev.backend.onnx_tree.SLICE", 5)
     backend = OnnxBackend(models[name], EngineSettings(parallel=5, threads=1))
     (end,) = backend.encode(EOS)
     asked = [r for seed in range(4) for r in requests(seed=seed, n=8)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,12 +23,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> OnnxFolder:
     return read_folder(make_folder(tmp_path_factory.mktemp("tokens") / "m"))
 
 
-def loaded(folder: OnnxFolder, tokenizer: object, path: Path, **facts: object) -> OnnxTokens:
-    tokenizer.save(str(path))  # type: ignore[attr-defined]
-    return OnnxTokens(dataclasses.replace(folder, tokenizer=path, bos="", eos="", **facts))
+def loaded(folder: OnnxFolder, tokenizer: Any, path: Path, ends: tuple[int, ...] = ()) -> OnnxTokens:
+    tokenizer.save(str(path))
+    return OnnxTokens(dataclasses.replace(folder, tokenizer=path, bos="", eos="", ends=ends))
 
 
-def byte_level() -> object:
+def byte_level() -> Any:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -42,7 +43,7 @@ def byte_level() -> object:
     return tokenizer
 
 
-def sentence_piece(*, prefix: bool) -> object:
+def sentence_piece(*, prefix: bool) -> Any:
     """Llama's layout: a space before a text, byte tokens for what is in no vocabulary."""
     from tokenizers import Tokenizer, decoders, models, normalizers
 
