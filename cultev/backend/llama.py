@@ -1,14 +1,9 @@
-"""GGUF models through llama.cpp's batch calls (llama-cpp-python's low-level interface).
-
-A token tree is one batch: every node carries the sequence ids of the leaves below it, so that in the unified KV
-cache each leaf sees its own path and nothing else, and a shared token is computed once. The trunk lives in
-sequence 0. Models whose memory can't be shared this way (recurrent, hybrid) are computed path by path.
-"""
+"""GGUF models through llama.cpp's batch calls (llama-cpp-python's low-level interface)."""
 
 from __future__ import annotations
 
-import ctypes
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,27 +12,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cultev.backend.describe import CONTEXT_CAP
+from cultev.backend.generator import TextGenerator, Vocabulary
 from cultev.backend.gguf_header import GgufHeader
 from cultev.backend.gguf_read import gguf_sha256, read_gguf
+from cultev.backend.llama_context import BATCH_TOKENS, LlamaContext
+from cultev.backend.llama_embed import embed
+from cultev.backend.llama_grammar import Candidates, Grammar
 from cultev.backend.llama_log import EngineLog
-from cultev.backend.logprobs import gather_logprobs, logits_limit
+from cultev.backend.llama_reuse import COPY, RESTORE, WAYS, CopyReuse, RecomputeReuse, RestoreReuse, Reuse
+from cultev.backend.llama_sequences import LlamaSequences, StrictSequences
+from cultev.backend.llama_sizes import PARALLEL, Sizes, generating_sizes, scoring_sizes
+from cultev.backend.llama_tokens import LlamaTokens
+from cultev.backend.llama_trunk import Trunk
+from cultev.backend.logprobs import logits_limit
 from cultev.backend.machine import physical_cores
 from cultev.backend.prefix import Limits, TokenTree
 from cultev.backend.scorer import TreeScorer
-from cultev.backend.sequences import Wanted
+from cultev.backend.sequences import Sequences, Wanted
 from cultev.backend.types import EngineSettings, ModelInfo
 from cultev.errors import EngineError, MissingExtra, ModelDamaged, ModelUnsupported
 from cultev.prompt.chat import ChatTemplate
 
-BATCH_TOKENS = 512
-"""Tokens per decode call: what llama.cpp computes at full speed, and what one pack holds."""
 
-LEAVES = 63
-"""Branches per pack; with the trunk, 64 sequences, the least that llama.cpp builds allow."""
-
-
-class LlamaBackend(TreeScorer):
+class LlamaBackend(TreeScorer, TextGenerator):
     """A ``Backend`` for one GGUF file.
+
+    Scoring and generating have a context each, made when first needed; the one that is idle gives way to the other.
 
     Args:
         path: the GGUF file.
@@ -45,12 +45,14 @@ class LlamaBackend(TreeScorer):
 
     Raises:
         MissingExtra: llama-cpp-python is not installed.
-        ModelNotFound, NotAModel, ModelDamaged, ModelUnsupported: the file.
+        ModelNotFound, NotAModel, ModelDamaged: the file.
+        ModelUnsupported: llama.cpp can't run it, or not as the settings ask.
+        EngineError: too little memory.
     """
 
     def __init__(self, path: str | Path, settings: EngineSettings | None = None) -> None:
         settings = settings or EngineSettings()
-        header = read_gguf(Path(path))
+        self._header = header = read_gguf(Path(path))
         try:
             import llama_cpp
         except ImportError as error:
@@ -58,23 +60,33 @@ class LlamaBackend(TreeScorer):
         self._api: Any = llama_cpp
         self._log = EngineLog(llama_cpp)
         self._model: Any = None
-        self._context: Any = None
+        self._scoring: LlamaContext | None = None
+        self._generating: LlamaContext | None = None
+        self._leases = 0
+        """Generators that use the generating context."""
         self._threads = settings.threads or physical_cores()
-        self._load(Path(path), header)
-        trained = llama_cpp.llama_model_n_ctx_train(self._model)
-        self.n_ctx = min(settings.n_ctx or CONTEXT_CAP, trained or CONTEXT_CAP)
-        n_vocab = llama_cpp.llama_vocab_n_tokens(self._vocab)
-        self.limits = Limits(tokens=BATCH_TOKENS, leaves=LEAVES, reads=logits_limit(n_vocab))
-        self._open_context(path)
-        self._template = self._read_template(header)
-        self.info = self._describe(Path(path), header, n_vocab)
-        self._held: tuple[int, ...] | None = None
+        self.strict = settings.strict
+        self._batch = settings.batch or BATCH_TOKENS
+        self._load(Path(path), settings.device)
+        try:
+            self._prepare(Path(path), header, settings)
+        except BaseException:
+            self.close()
+            raise
 
-    def _load(self, path: Path, header: GgufHeader) -> None:
+    def _load(self, path: Path, device: str) -> None:
         api = self._api
         api.llama_backend_init()
+        gpu = bool(api.llama_supports_gpu_offload())
+        if device == "gpu" and not gpu:
+            raise EngineError(
+                "This build of llama-cpp-python has no GPU support, or finds no GPU.",
+                "With an NVIDIA GPU: CMAKE_ARGS=-DGGML_CUDA=on pip install --force-reinstall --no-cache-dir"
+                " llama-cpp-python; without one leave out --device gpu.",
+            )
+        self._device = "gpu" if gpu and device != "cpu" else "cpu"
         params = api.llama_model_default_params()
-        params.n_gpu_layers = 999 if api.llama_supports_gpu_offload() else 0
+        params.n_gpu_layers = 999 if self._device == "gpu" else 0
         with self._log.collect() as lines:
             self._model = api.llama_model_load_from_file(os.fsencode(path), params)
         if not self._model:
@@ -88,45 +100,49 @@ class LlamaBackend(TreeScorer):
                 f"llama.cpp can't load {path.name}: {reason or 'it gave no reason'}.",
                 "Compare its size and checksum with the place it came from.",
             )
-        self._vocab = api.llama_model_get_vocab(self._model)
-        self._can_share = not (api.llama_model_is_recurrent(self._model) or api.llama_model_is_hybrid(self._model))
 
-    def _open_context(self, path: str | Path) -> None:
+    def _prepare(self, path: Path, header: GgufHeader, settings: EngineSettings) -> None:
         api = self._api
-        params = api.llama_context_default_params()
-        # Room for the longest sequence as trunk and a full pack after it, in llama.cpp's steps of 256 cells.
-        cells = self.n_ctx + self.limits.tokens + 64
-        params.n_ctx = -(-cells // 256) * 256
-        params.n_batch = params.n_ubatch = BATCH_TOKENS
-        params.n_seq_max = LEAVES + 1 if self._can_share else 1
-        params.n_threads = params.n_threads_batch = self._threads
-        params.kv_unified = True
-        params.swa_full = True  # a sliding-window cache drops cells that other branches still need
-        params.no_perf = True
-        with self._log.collect() as lines:
-            self._context = api.llama_init_from_model(self._model, params)
-        if not self._context:
-            raise EngineError(
-                f"llama.cpp could not prepare {Path(path).name}: {self._log.reason(lines) or 'it gave no reason'}.",
-                "Free some memory, or use a smaller model or quantization.",
+        if api.llama_model_has_encoder(self._model) or api.llama_model_is_diffusion(self._model):
+            raise ModelUnsupported(
+                f"{path.name} is not a model that continues a text (its architecture is {header.architecture}).",
+                "Use a decoder-only language model.",
             )
-        self._memory = api.llama_get_memory(self._context)
-        self._batch = _Batch(api, BATCH_TOKENS)
+        self._tokens = LlamaTokens(api, api.llama_model_get_vocab(self._model))
+        trained = api.llama_model_n_ctx_train(self._model)
+        self.n_ctx = min(settings.n_ctx or CONTEXT_CAP, trained or CONTEXT_CAP)
+        self.parallel = settings.parallel or PARALLEL
+        self._whole_states = bool(api.llama_model_is_recurrent(self._model) or api.llama_model_is_hybrid(self._model))
+        self._way = self._choose_way(path, settings.reuse)
+        self._candidates: Candidates | None = None
+        self._state_bytes = self._measure_state() if self._whole_states and self._way == RESTORE else 0
+        sizes = self._scoring_sizes()
+        reads = logits_limit(self._tokens.n_vocab)
+        self.limits = Limits(tokens=self._batch, leaves=max(1, sizes.spare), reads=min(reads, self._batch))
+        # Now, and not with the first question: too little memory should show while the model is loaded.
+        self._scoring = self._open(sizes)
+        self._answers = self._scoring.has_memory
+        self._trunk = Trunk(self._scoring, self._way, strict=self.strict)
+        self._reuse = self._reuse_in(self._scoring, sizes)
+        template = header.chat_template
+        tokens = self._tokens
+        self._template = ChatTemplate(template, tokens.begin_text, tokens.end_text) if template else None
+        self.info = self._describe(path, header)
 
-    def _read_template(self, header: GgufHeader) -> ChatTemplate | None:
-        if not header.chat_template:
-            return None
-        api = self._api
-        bos, eos = api.llama_vocab_bos(self._vocab), api.llama_vocab_eos(self._vocab)
-        return ChatTemplate(header.chat_template, self._special_text(bos), self._special_text(eos))
+    def _choose_way(self, path: Path, asked: str) -> str:
+        best = RESTORE if self._whole_states else COPY
+        if asked == "auto":
+            return best
+        if asked not in WAYS:
+            raise EngineError(f"There is no way of reuse named '{asked}'.", f"Use auto, {', '.join(WAYS)}.")
+        if asked == COPY and best != COPY:
+            raise ModelUnsupported(
+                f"{path.name} can't copy parts of a sequence: its memory is a state ({self._header.architecture}).",
+                "Use --reuse auto, restore or recompute.",
+            )
+        return asked
 
-    def _special_text(self, token: int) -> str:
-        if token < 0:
-            return ""
-        text: bytes = self._api.llama_vocab_get_text(self._vocab, token)
-        return text.decode(errors="replace")
-
-    def _describe(self, path: Path, header: GgufHeader, n_vocab: int) -> ModelInfo:
+    def _describe(self, path: Path, header: GgufHeader) -> ModelInfo:
         api = self._api
         return ModelInfo(
             path=str(path),
@@ -137,177 +153,204 @@ class LlamaBackend(TreeScorer):
             quantization=header.quantization,
             n_params=header.n_params,
             n_ctx=api.llama_model_n_ctx_train(self._model),
-            n_vocab=n_vocab,
+            n_vocab=self._tokens.n_vocab,
             file_bytes=header.file_bytes,
             template_sha256=self._template.sha256 if self._template else "",
             reference=bool(header.metadata.get("cultev.reference", False)),
             extra={
                 "engine": f"llama-cpp-python {api.__version__}",
                 "threads": str(self._threads),
-                "device": "gpu" if api.llama_supports_gpu_offload() else "cpu",
-                "reuse": "copy" if self._can_share else "recompute",
+                "device": self._device,
+                "reuse": self._way if self._answers else "none",
             },
         )
 
+    # Contexts
+
+    def _open(self, sizes: Sizes) -> LlamaContext:
+        return LlamaContext(
+            self._api, self._log, self._model, self._tokens.n_vocab,
+            cells=sizes.cells, sequences=sizes.sequences, batch=self._batch, outputs=sizes.outputs,
+            threads=self._threads,
+        )  # fmt: skip
+
+    def _measure_state(self) -> int:
+        """Bytes of one sequence's state in a recurrent or hybrid model."""
+        context = self._open(Sizes(cells=256, slots=1, spare=0, outputs=1))
+        try:
+            context.decode([0], [0], [[0]], [False])
+            return context.save(0).nbytes
+        finally:
+            context.close()
+
+    def _scoring_sizes(self) -> Sizes:
+        return scoring_sizes(
+            self._way, n_ctx=self.n_ctx, batch=self._batch, outputs=logits_limit(self._tokens.n_vocab),
+            state_bytes=self._state_bytes, moves_states=not self._whole_states,
+        )  # fmt: skip
+
+    def _generating_sizes(self, parallel: int) -> Sizes:
+        return generating_sizes(
+            self._way, n_ctx=self.n_ctx, batch=self._batch, parallel=1 if self.strict else parallel,
+            outputs=logits_limit(self._tokens.n_vocab), kv_bytes=self._header.kv_bytes_per_token,
+            state_bytes=self._state_bytes, most=self._api.llama_max_parallel_sequences(),
+        )  # fmt: skip
+
+    def _reuse_in(self, context: LlamaContext, sizes: Sizes) -> Reuse:
+        spare = range(sizes.slots, sizes.sequences)
+        if self._way == COPY:
+            return CopyReuse(context, spare)
+        if self._way == RESTORE:
+            return RestoreReuse(context, spare, transfer=not self._whole_states)
+        return RecomputeReuse(context, spare)
+
+    def _use_scoring(self) -> LlamaContext:
+        """The context for scoring, made anew after generating."""
+        self._require_answers()
+        if self._scoring is None:
+            if self._generating is not None and not self._leases:
+                self._generating.close()
+                self._generating = None
+            sizes = self._scoring_sizes()
+            self._scoring = self._open(sizes)
+            self._trunk = Trunk(self._scoring, self._way, strict=self.strict)
+            self._reuse = self._reuse_in(self._scoring, sizes)
+        return self._scoring
+
+    def _use_generating(self) -> LlamaContext:
+        """The context for generating; scoring's is given up for it."""
+        self._require_answers()
+        if self._scoring is not None:
+            self._scoring.close()
+            self._scoring = None
+        if self._generating is None:
+            self._generating = self._open(self._generating_sizes(self.parallel))
+        return self._generating
+
+    def _require_answers(self) -> None:
+        if not self._answers:
+            raise ModelUnsupported(
+                f"{Path(self.info.path).name} is an embedding model ({self.info.architecture}): it gives no answers.",
+                "Use a language model; this one can serve where texts are compared.",
+            )
+
+    # Text
+
     def encode(self, text: str) -> list[int]:
         """See ``Backend.encode``."""
-        data = text.encode()
-        size = len(data) + 16
-        while True:
-            buffer = (ctypes.c_int32 * size)()
-            n = self._api.llama_tokenize(self._vocab, data, len(data), buffer, size, False, True)
-            if n >= 0:
-                break
-            size = -n
-        tokens = list(buffer[:n])
-        bos = self._api.llama_vocab_bos(self._vocab)
-        if self._api.llama_vocab_get_add_bos(self._vocab) and bos >= 0 and tokens[:1] != [bos]:
-            tokens.insert(0, bos)
-        return tokens
+        return self._tokens.encode(text)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """See ``Backend.decode``."""
+        return self._tokens.decode(tokens)
 
     def token_text(self, token: int) -> str:
         """See ``Backend.token_text``."""
-        size = 64
-        while True:
-            buffer = ctypes.create_string_buffer(size)
-            n = self._api.llama_token_to_piece(self._vocab, token, buffer, size, 0, True)
-            if n >= 0:
-                return buffer.raw[:n].decode(errors="backslashreplace")
-            size = -n
+        return self._tokens.token_text(token)
+
+    # Scoring
 
     def _hold(self, trunk: tuple[int, ...]) -> None:
-        if not self._can_share:
-            self._held = trunk
-            return
-        if trunk == self._held:
-            return
-        self._held = None
-        self._api.llama_memory_clear(self._memory, False)
-        for start in range(0, len(trunk), BATCH_TOKENS):
-            part = trunk[start : start + BATCH_TOKENS]
-            self._batch.fill(part, range(start, start + len(part)), [[0]] * len(part), [False] * len(part))
-            self._decode()
-        self._held = trunk
+        self._use_scoring()
+        self._trunk.hold(trunk)
 
     def _compute(self, tree: TokenTree, trunk: int, wanted: Wanted) -> NDArray[np.float64]:
-        out = np.empty(len(wanted), dtype=np.float64)
-        by_node: dict[int, list[int]] = {}
-        for place, (node, _) in enumerate(wanted):
-            by_node.setdefault(node, []).append(place)
-        if self._can_share:
-            self._compute_shared(tree, trunk, wanted, by_node, out)
-        else:
-            self._compute_paths(tree, wanted, by_node, out)
-        return out
+        held, self._trunk.tokens = self._trunk.tokens, None  # until all has gone well
+        assert held is not None and len(held) == trunk
+        scores = self._reuse.compute(0, held, tree, wanted)
+        self._trunk.tokens = held
+        return scores
 
-    def _compute_shared(
-        self,
-        tree: TokenTree,
-        trunk: int,
-        wanted: Wanted,
-        by_node: dict[int, list[int]],
-        out: NDArray[np.float64],
-    ) -> None:
-        api, n = self._api, len(tree.tokens)
-        below: list[list[int]] = [[] for _ in range(n)]
-        for sequence, leaf in enumerate(tree.leaves, start=1):
-            for node in tree.path(leaf):
-                below[node].append(sequence)
-            if trunk:
-                api.llama_memory_seq_cp(self._memory, 0, sequence, 0, trunk)
-        for start in range(0, n, BATCH_TOKENS):
-            end = min(n, start + BATCH_TOKENS)
-            asked = [node in by_node for node in range(start, end)]
-            self._batch.fill(tree.tokens[start:end], tree.depths[start:end], below[start:end], asked)
-            self._decode()
-            self._read([node for node in range(start, end) if node in by_node], wanted, by_node, out)
-        for sequence in range(1, len(tree.leaves) + 1):
-            api.llama_memory_seq_rm(self._memory, sequence, -1, -1)
+    # Generating
 
-    def _compute_paths(
-        self, tree: TokenTree, wanted: Wanted, by_node: dict[int, list[int]], out: NDArray[np.float64]
-    ) -> None:
-        left = set(by_node)
-        for leaf in tree.leaves:
-            path = tree.path(leaf)
-            nodes = [-1] * len(self._held or ()) + path
-            tokens = [*(self._held or ()), *(tree.tokens[node] for node in path)]
-            self._api.llama_memory_clear(self._memory, True)
-            for start in range(0, len(tokens), BATCH_TOKENS):
-                part = nodes[start : start + BATCH_TOKENS]
-                asked = [node in left for node in part]
-                places = range(start, start + len(part))
-                self._batch.fill(tokens[start : start + BATCH_TOKENS], places, [[0]] * len(part), asked)
-                self._decode()
-                self._read([node for node in part if node in left], wanted, by_node, out)
-                left.difference_update(part)
+    def _sequences(self) -> Sequences:
+        if self._leases:
+            raise EngineError("The model is generating already.", "Finish one run of texts before the next.")
+        context = self._use_generating()
+        self._leases += 1
+        sizes = self._generating_sizes(self.parallel)
+        kind = StrictSequences if self.strict else LlamaSequences
+        return kind(
+            context, self._reuse_in(context, sizes), self._way,
+            slots=sizes.slots, shares_cells=self._way == COPY or (self._way == RESTORE and self._whole_states),
+            grammar=self._grammar, release=self._release,
+        )  # fmt: skip
 
-    def _read(
-        self, nodes: Sequence[int], wanted: Wanted, by_node: dict[int, list[int]], out: NDArray[np.float64]
-    ) -> None:
-        """Log-probabilities from the last decode's logits, whose rows belong to ``nodes`` in order."""
-        if not nodes:
-            return
-        pointer = self._api.llama_get_logits(self._context)
-        logits = np.ctypeslib.as_array(pointer, shape=(len(nodes), self.info.n_vocab))
-        places = [place for node in nodes for place in by_node[node]]
-        rows = [row for row, node in enumerate(nodes) for _ in by_node[node]]
-        tokens = [wanted[place][1] for place in places]
-        out[places] = gather_logprobs(logits, np.asarray(rows, np.intp), np.asarray(tokens, np.intp))
+    def _release(self) -> None:
+        self._leases -= 1
 
-    def _decode(self) -> None:
-        with self._log.collect() as lines:
-            code = self._api.llama_decode(self._context, self._batch.struct)
-        if code:
-            self._held = None
-            raise EngineError(
-                f"llama.cpp failed to compute a batch (code {code}): {self._log.reason(lines) or 'no reason given'}.",
-                "Run `cultev doctor` on this model; a smaller model or more free memory may help.",
+    def _grammar(self, text: str) -> Grammar:
+        if self._candidates is None:
+            self._candidates = Candidates(self._api, self._tokens.n_vocab)
+        return Grammar(self._api, self._log, self._tokens.vocab, self._tokens.end_ids, self._candidates, text)
+
+    def _vocabulary(self) -> Vocabulary:
+        return Vocabulary(self._tokens.piece, self._tokens.ends, self._tokens.encode_on)
+
+    # Embedding
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See ``Backend.embed``."""
+        pooling = self._header.number(f"{self._header.architecture}.pooling_type")
+        return embed(
+            self._api, self._log, self._model, self._tokens, texts,
+            own_pooling=pooling > 0, n_ctx=self.n_ctx, batch=self._batch, threads=self._threads,
+        )  # fmt: skip
+
+    # Plain speed
+
+    def raw_prompt_rate(self, n_tokens: int = 512) -> float:
+        """See ``Backend.raw_prompt_rate``."""
+        context = self._use_scoring()
+        n_tokens = max(1, min(n_tokens, self.n_ctx))
+        tokens = np.random.default_rng(0).integers(0, self._tokens.n_vocab, n_tokens).tolist()
+        self._trunk.tokens = None
+        context.clear()
+        began = time.perf_counter()
+        for start in range(0, n_tokens, self._batch):
+            end = min(n_tokens, start + self._batch)
+            asked = [False] * (end - start - 1) + [end == n_tokens]
+            context.decode(tokens[start:end], range(start, end), [[0]] * (end - start), asked)
+        seconds = time.perf_counter() - began
+        context.clear()
+        return n_tokens / seconds
+
+    def raw_decode_rate(self, n_sequences: int, n_tokens: int = 32, n_past: int = 64) -> float:
+        """See ``Backend.raw_decode_rate``."""
+        context = self._use_generating()
+        own = self._leases > 0 or n_sequences > context.sequences or n_sequences * (n_past + n_tokens) > context.cells
+        if own:
+            sizes = self._generating_sizes(n_sequences)
+            cells = max(sizes.cells, n_sequences * (n_past + n_tokens))
+            context = self._open(
+                Sizes(cells, n_sequences, sizes.spare, max(sizes.outputs, n_sequences)),
             )
+        try:
+            return self._decode_rate(context, n_sequences, n_tokens, n_past)
+        finally:
+            context.close() if own else context.clear()
+
+    def _decode_rate(self, context: LlamaContext, n_sequences: int, n_tokens: int, n_past: int) -> float:
+        random = np.random.default_rng(0)
+        context.clear()
+        for sequence in range(n_sequences):
+            for start in range(0, n_past, self._batch):
+                n = min(n_past - start, self._batch)
+                past = random.integers(0, self._tokens.n_vocab, n).tolist()
+                context.decode(past, range(start, start + n), [[sequence]] * n, [False] * n)
+        fed = random.integers(0, self._tokens.n_vocab, (n_tokens, n_sequences)).tolist()
+        ids = [[s] for s in range(n_sequences)]
+        began = time.perf_counter()
+        for step, tokens in enumerate(fed):
+            context.decode(tokens, [n_past + step] * n_sequences, ids, [True] * n_sequences)
+        return n_tokens * n_sequences / (time.perf_counter() - began)
 
     def close(self) -> None:
-        """Free the context and the model."""
-        if self._context:
-            self._api.llama_free(self._context)
-            self._context = None
+        """Free the contexts and the model."""
+        for context in (self._scoring, self._generating):
+            if context is not None:
+                context.close()
+        self._scoring = self._generating = None
         if self._model:
             self._api.llama_model_free(self._model)
             self._model = None
-
-
-class _Batch:
-    """A llama_batch over numpy memory: filling 512 entries costs microseconds, not a ctypes call each."""
-
-    def __init__(self, api: Any, capacity: int) -> None:
-        self._tokens = np.zeros(capacity, np.int32)
-        self._positions = np.zeros(capacity, np.int32)
-        self._counts = np.zeros(capacity, np.int32)
-        self._asked = np.zeros(capacity, np.int8)
-        self._pointers = np.zeros(capacity, np.uintp)
-        self._ids = np.zeros(0, np.int32)
-        struct = api.llama_batch()
-        for name, array in (
-            ("token", self._tokens), ("pos", self._positions), ("n_seq_id", self._counts),
-            ("seq_id", self._pointers), ("logits", self._asked),
-        ):  # fmt: skip
-            field_type = dict(struct._fields_)[name]
-            setattr(struct, name, ctypes.cast(array.ctypes.data, field_type))
-        self.struct = struct
-
-    def fill(
-        self,
-        tokens: Sequence[int],
-        positions: Sequence[int],
-        sequences: Sequence[Sequence[int]],
-        asked: Sequence[bool],
-    ) -> None:
-        n = len(tokens)
-        counts = [len(s) for s in sequences]
-        self._ids = np.fromiter((i for s in sequences for i in s), np.int32, sum(counts))
-        offsets = np.concatenate(([0], np.cumsum(counts[:-1]))) * self._ids.itemsize
-        self._tokens[:n] = tokens
-        self._positions[:n] = positions
-        self._counts[:n] = counts
-        self._asked[:n] = asked
-        self._pointers[:n] = self._ids.ctypes.data + offsets.astype(np.uintp)
-        self.struct.n_tokens = n

@@ -95,8 +95,7 @@ def test_sharing_equals_computing_again(backend: LlamaBackend, seed: int) -> Non
 def test_computing_path_by_path_gives_the_same(path: Path, backend: LlamaBackend) -> None:
     """What recurrent models get, on a model where both ways are possible."""
     some = requests(8)
-    engine = LlamaBackend(path, EngineSettings(threads=2))
-    engine._can_share = False
+    engine = LlamaBackend(path, EngineSettings(threads=2, reuse="recompute"))
     for key, result in scores(engine, some).items():
         for a, b in zip(result.scores, scores(backend, some)[key].scores, strict=True):
             assert a.logprob == pytest.approx(b.logprob, abs=0.02 * a.n_tokens)
@@ -147,7 +146,7 @@ def test_one_begin_token_however_many_are_offered(tmp_path: Path) -> None:
         write_tiny_gguf(target, chat_template=template, add_bos=add_bos)
         engine = LlamaBackend(target, EngineSettings(threads=1))
         ids = engine.encode(engine.render(USER))
-        begin = llama_cpp.llama_vocab_bos(engine._vocab)
+        begin = llama_cpp.llama_vocab_bos(engine._tokens.vocab)
         assert ids.count(begin) == 1
         assert ids[0] == begin
         engine.close()
@@ -163,7 +162,7 @@ def piece_bytes(backend: LlamaBackend, token: int) -> bytes:
     import ctypes
 
     buffer = ctypes.create_string_buffer(64)
-    n = llama_cpp.llama_token_to_piece(backend._vocab, token, buffer, 64, 0, True)
+    n = llama_cpp.llama_token_to_piece(backend._tokens.vocab, token, buffer, 64, 0, True)
     return buffer.raw[:n]
 
 
