@@ -6,22 +6,27 @@ batches of rows, ``onnx_tree`` runs them, and ``onnx_probe`` finds out how this 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cultev.backend.generator import TextGenerator, Vocabulary
 from cultev.backend.logprobs import logits_limit
 from cultev.backend.machine import physical_cores
+from cultev.backend.onnx_binding import Binding, first_line
 from cultev.backend.onnx_folder import OnnxFolder, read_folder
 from cultev.backend.onnx_graph import GraphPorts, read_ports
-from cultev.backend.onnx_probe import choose_way
+from cultev.backend.onnx_probe import choose_way, takes_packed
+from cultev.backend.onnx_rates import decode_rate, prompt_rate
+from cultev.backend.onnx_sequences import OnnxSequences
 from cultev.backend.onnx_tokens import OnnxTokens
-from cultev.backend.onnx_tree import TreeRunner, Way, first_line
+from cultev.backend.onnx_tree import TreeRunner, Way
 from cultev.backend.prefix import Limits, TokenTree
 from cultev.backend.scorer import TreeScorer
-from cultev.backend.sequences import Wanted
+from cultev.backend.sequences import Sequences, Wanted
 from cultev.backend.types import EngineSettings, ModelInfo
 from cultev.errors import EngineError, MissingExtra, ModelDamaged, ModelUnsupported
 from cultev.prompt.chat import ChatTemplate
@@ -33,6 +38,9 @@ PACK_TOKENS = 1024
 PACK_LEAVES = 96
 """What one pack holds: larger than the planner's usual, since each level of a tree is a run of its own."""
 
+PARALLEL = 16
+"""Texts that grow at once."""
+
 _UNSUPPORTED = ("not a registered", "no op registered", "not_implemented", "ir version", "opset")
 
 
@@ -40,7 +48,7 @@ _ROUNDING = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulIntegerToF
 """Operators that quantize activations as they run, or may."""
 
 
-class OnnxBackend(TreeScorer):
+class OnnxBackend(TreeScorer, TextGenerator):
     """A ``Backend`` for one ONNX folder.
 
     ``info.n_params`` counts the elements of the graph's weights (see ``GraphFacts.n_params``); ``info.extra``
@@ -71,8 +79,12 @@ class OnnxBackend(TreeScorer):
         ports = read_ports(self._session.get_inputs(), self._session.get_outputs(), folder.n_kv_heads, folder.head_dim)
         n_ctx = settings.n_ctx
         self.n_ctx = min(n_ctx or folder.n_ctx or CONTEXT, folder.n_ctx or n_ctx or CONTEXT)
+        self.strict = settings.strict
+        self._batch = max(1, min(settings.batch or PACK_TOKENS, PACK_TOKENS))
+        self.parallel = max(1, settings.parallel or PARALLEL)
+        self._reuse = settings.reuse
         n_vocab = self._prepare(ports, folder)
-        self.limits = Limits(tokens=PACK_TOKENS, leaves=PACK_LEAVES, reads=logits_limit(n_vocab))
+        self.limits = Limits(tokens=self._batch, leaves=PACK_LEAVES, reads=logits_limit(n_vocab))
         self.info = ModelInfo(
             path=str(path),
             name="cultev reference" if folder.reference else folder.path.resolve().name,
@@ -97,15 +109,21 @@ class OnnxBackend(TreeScorer):
 
     def _prepare(self, ports: GraphPorts, folder: OnnxFolder) -> int:
         """Try the graph out and choose how to feed it; returns the width of its logits."""
+        binding = Binding(self._session, ports)
+        rounds = not folder.facts.operators.isdisjoint(_ROUNDING)
         try:
-            n_vocab, last_only = _try_out(self._session, ports, self.n_ctx)
+            n_vocab, last_only = _try_out(binding, self.n_ctx)
             self._runner, self._noise = choose_way(
                 lambda way: TreeRunner(
-                    self._session, ports, way, n_vocab=n_vocab, n_ctx=self.n_ctx, last_only=last_only
+                    binding, way, n_vocab=n_vocab, n_ctx=self.n_ctx, last_only=last_only, strict=self.strict
                 ),
-                _ways(ports, folder),
+                _ways(ports, folder) if self._reuse != "recompute" else [],
                 n_vocab,
-                rounds=not folder.facts.operators.isdisjoint(_ROUNDING),
+                rounds=rounds,
+            )
+            way = self._runner.way
+            self._packed = way in (Way.EVEN, Way.SINGLE) and takes_packed(
+                binding, way, n_vocab, self.n_ctx, rounds=rounds
             )
         except EngineError as error:
             raise ModelUnsupported(
@@ -113,6 +131,24 @@ class OnnxBackend(TreeScorer):
                 "Export it again, or use its GGUF.",
             ) from error
         return n_vocab
+
+    def _sequences(self) -> Sequences:
+        return OnnxSequences(self._runner, packed=self._packed, parallel=self.parallel, batch=self._batch)
+
+    def _vocabulary(self) -> Vocabulary:
+        return Vocabulary(self._tokens.piece, self._tokens.is_end, self._tokens.encode_onwards)
+
+    def raw_prompt_rate(self, n_tokens: int = 512) -> float:
+        """See ``Backend.raw_prompt_rate``."""
+        return prompt_rate(self._runner.binding, min(n_tokens, self.n_ctx), self.info.n_vocab)
+
+    def raw_decode_rate(self, n_sequences: int, n_tokens: int = 32, n_past: int = 64) -> float:
+        """See ``Backend.raw_decode_rate``."""
+        return decode_rate(self._runner.binding, n_sequences, n_tokens, n_past, self.info.n_vocab)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """See ``Backend.decode``."""
+        return self._tokens.decode(tokens)
 
     def encode(self, text: str) -> list[int]:
         """See ``Backend.encode``."""
@@ -168,8 +204,8 @@ def _ways(ports: GraphPorts, folder: OnnxFolder) -> list[Way]:
     return [Way.MIXED, Way.EVEN, Way.SINGLE] if gaps else [Way.EVEN, Way.SINGLE]
 
 
-def _try_out(session: Any, ports: GraphPorts, n_ctx: int) -> tuple[int, bool]:
+def _try_out(binding: Binding, n_ctx: int) -> tuple[int, bool]:
     """Run three tokens: width of the logits, and whether only the last token's come."""
-    runner = TreeRunner(session, ports, Way.WHOLE, n_vocab=1, n_ctx=n_ctx)
+    runner = TreeRunner(binding, Way.WHOLE, n_vocab=1, n_ctx=n_ctx)
     _, tokens, n_vocab = runner.logits_shape((0, 1, 2))
     return n_vocab, tokens == 1

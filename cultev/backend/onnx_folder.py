@@ -40,6 +40,8 @@ class OnnxFolder:
     bos: str
     """The text of the token that begins a sequence."""
     eos: str
+    ends: tuple[int, ...]
+    """Tokens that end the model's turn, as the configs say."""
     add_bos: bool | None
     """Whether a BOS belongs before a text; None: as tokenizer.json's post-processor does."""
     facts: GraphFacts
@@ -179,6 +181,7 @@ def _read(path: Path, folder: Path, graph: Path) -> OnnxFolder:
         template=_template(folder, settings),
         bos=_token(settings, specials, "bos_token"),
         eos=_token(settings, specials, "eos_token"),
+        ends=_ends(config, _json(folder / "generation_config.json"), _json(folder / "genai_config.json")),
         add_bos=add_bos if isinstance(add_bos, bool) else None,
         facts=facts,
     )
@@ -245,6 +248,15 @@ def _json(file: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ModelDamaged(f"{file} holds no JSON object.", _FETCH)
     return value
+
+
+def _ends(config: Mapping[str, Any], generation: Mapping[str, Any], genai: Mapping[str, Any]) -> tuple[int, ...]:
+    """All ids under 'eos_token_id', a number or a list."""
+    found: set[int] = set()
+    for source in (config, config.get("text_config"), generation, genai.get("model")):
+        value = source.get("eos_token_id") if isinstance(source, Mapping) else None
+        found.update(i for i in (value if isinstance(value, list) else [value]) if type(i) is int)
+    return tuple(sorted(found))
 
 
 def _template(folder: Path, settings: Mapping[str, Any]) -> str:

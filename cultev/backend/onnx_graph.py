@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,18 +36,23 @@ class Port(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """One tensor of keys or values: rows x heads x slots x numbers."""
+    """One tensor of keys or values: rows x heads x slots x numbers; keys and values in one have a 2 before that."""
 
     past: str
     present: str
     dtype: Any
     heads: int
     size: int
+    stacked: bool = False
+
+    def shape(self, rows: int, slots: int) -> tuple[int, ...]:
+        """The tensor's dimensions."""
+        return (*((2,) if self.stacked else ()), rows, self.heads, slots, self.size)
 
     @property
     def slot_bytes(self) -> int:
         """Bytes that one token takes in it."""
-        return self.heads * self.size * int(np.dtype(self.dtype).itemsize)
+        return math.prod(self.shape(1, 1)) * int(np.dtype(self.dtype).itemsize)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +66,13 @@ class GraphPorts:
     """A merged decoder's switch between its first run and later ones."""
     keep: str
     """How many positions' logits are asked, counted from the end; 0: all."""
-    keep_rank: int
     logits: str
     caches: tuple[Cache, ...]
     """In the graph's order; empty: the graph keeps no state and whole sequences are computed."""
     types: dict[str, Any]
+    """Of the graph's inputs."""
+    ranks: dict[str, int]
+    """Dimensions of the graph's inputs."""
     one_row: bool
     """Whether the graph was made for a single sequence at a time."""
 
@@ -108,10 +116,10 @@ def read_ports(inputs: Sequence[Port], outputs: Sequence[Port], n_kv_heads: int,
         positions="position_ids" if "position_ids" in named else "",
         branch="use_cache_branch" if "use_cache_branch" in named else "",
         keep=keep,
-        keep_rank=len(named[keep].shape) if keep else 0,
         logits="logits",
         caches=tuple(_cache(port, given, n_kv_heads, head_dim) for port in caches),
         types={port.name: _TYPES[port.type] for port in inputs},
+        ranks={port.name: len(port.shape) for port in inputs},
         one_row=isinstance(ids.shape[0], int),
     )
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cultev.backend.onnx_binding import Binding
+from cultev.backend.onnx_resident import Residents
 from cultev.backend.onnx_tree import TreeRunner, Way
 from cultev.backend.prefix import TokenTree, build_tree
 from cultev.backend.sequences import Wanted
@@ -53,7 +55,7 @@ def choose_way(
     whole = make(Way.WHOLE)
     expected = _one_by_one(whole, trunk, tree, wanted)
     noise = float(np.abs(_compute(whole, trunk, tree, wanted) - expected).max())
-    half = any(np.dtype(c.dtype) == np.float16 for c in whole.ports.caches)
+    half = any(np.dtype(c.dtype) == np.float16 for c in whole.binding.ports.caches)
     allowed = (HALF_TOLERANCE if half else TOLERANCE) + NOISE_FACTOR * noise
     if rounds:
         allowed += ROUGH * float(expected.std())
@@ -71,13 +73,46 @@ def choose_way(
     return whole, noise
 
 
+def takes_packed(binding: Binding, way: Way, n_vocab: int, n_ctx: int, *, rounds: bool = False) -> bool:
+    """Whether texts of unlike lengths may grow in one run with their own pasts at the front of each row.
+
+    Operators that count a row's mask instead of reading it (GroupQueryAttention) put a new token's keys right
+    behind the row's own. ``way`` is one that the graph is known to do.
+    """
+    stream = [(5 + i * 7919) % n_vocab for i in range(10)]
+    texts = [stream[:7], stream[4:7], stream[2:8]]
+    picks = np.arange(0, n_vocab, max(1, n_vocab // 16))
+
+    def grow(residents: Residents) -> NDArray[np.float64]:
+        """The logits after two more tokens of each text, fed one by one."""
+        rows = []
+        for step in range(2):
+            tokens = {slot: stream[8 + step] for slot in range(len(texts))}
+            joining = {} if step else {slot: pieces[slot] for slot in tokens}
+            got = residents.step(tokens, joining)
+            rows += [np.asarray(got[slot], np.float64)[picks] for slot in tokens]
+        return np.array(rows)
+
+    runner = TreeRunner(binding, way, n_vocab=n_vocab, n_ctx=n_ctx)
+    pieces = [runner.read(tuple(text)) for text in texts]
+    expected = grow(Residents(binding, Way.SINGLE, packed=False, n_ctx=n_ctx))
+    try:
+        got = grow(Residents(binding, way, packed=True, n_ctx=n_ctx))
+    except EngineError:
+        return False
+    allowed = HALF_TOLERANCE if any(np.dtype(c.dtype) == np.float16 for c in binding.ports.caches) else TOLERANCE
+    if rounds:
+        allowed += ROUGH * float(expected.std())
+    return bool(np.abs(got - expected).max() <= allowed)
+
+
 def _ignores_gaps(
     runner: TreeRunner, trunk: tuple[int, ...], tree: TokenTree, wanted: Wanted, got: NDArray[np.float64]
 ) -> bool:
     """Whether the answers stay when other numbers stand in the gaps."""
-    runner.gap = GAP
+    runner.buffers.gap = GAP
     again = _compute(runner, trunk, tree, wanted)
-    runner.gap = 0.0
+    runner.buffers.gap = 0.0
     return bool(np.abs(again - got).max() <= TOLERANCE / 10)
 
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 
 from cultev.backend.onnx_folder import OnnxFolder
 from cultev.errors import MissingExtra, ModelDamaged
 
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _SPACE = "\u2581"
+_MARK = "\n"
+"""Put before a text that must not be taken for a beginning."""
+
+_TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|endofturn|>", "<|return|>")
+"""Special tokens with which chat formats end a turn, whatever the config says (llama.cpp knows the same)."""
 
 
 class OnnxTokens:
@@ -35,6 +42,19 @@ class OnnxTokens:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self.bos = self._find_bos(folder)
+        layout = json.loads(folder.tokenizer.read_text(encoding="utf-8"))
+        kinds = _kinds(layout)
+        self._byte_level = "ByteLevel" in kinds
+        self._metaspace = "Metaspace" in kinds or _SPACE in json.dumps(
+            [layout.get("normalizer"), layout.get("decoder")], ensure_ascii=False
+        )
+        added = self._tokenizer.get_added_tokens_decoder()
+        self._added = set(added)
+        self._special = {i for i, t in added.items() if t.special}
+        self._pieces: dict[int, bytes] = {}
+        self.ends = self._find_ends(folder)
+        plain = self._tokenizer.encode("a", add_special_tokens=False).ids
+        self._prepends_space = bool(plain) and self.piece(plain[0]).startswith(b" ")
 
     def encode(self, text: str) -> list[int]:
         """Ids of a rendered prompt, with exactly one BOS before them where the model wants one."""
@@ -44,6 +64,53 @@ class OnnxTokens:
         while ids and ids[0] == self.bos:
             del ids[0]
         return [self.bos, *ids]
+
+    def encode_onwards(self, text: str) -> list[int]:
+        """Ids of a text that goes on from another: no BOS, and no space that a tokenizer puts before a text."""
+        if not self._prepends_space:
+            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+            return ids
+        # Behind a letter that stays a token of its own, the text is no longer at a beginning.
+        whole: list[int] = self._tokenizer.encode(f"{_MARK}{text}", add_special_tokens=False).ids
+        mark: list[int] = self._tokenizer.encode(_MARK, add_special_tokens=False).ids
+        if whole[: len(mark)] == mark:
+            return whole[len(mark) :]
+        plain: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return plain
+
+    def piece(self, token: int) -> bytes:
+        """The bytes that a token adds to a text; none for special ones."""
+        known = self._pieces.get(token)
+        if known is None:
+            known = self._pieces[token] = self._piece(token)
+        return known
+
+    def _piece(self, token: int) -> bytes:
+        piece: str | None = self._tokenizer.id_to_token(token)
+        if piece is None or token in self._special:
+            return b""
+        if token in self._added:
+            return piece.encode()
+        if match := _BYTE.fullmatch(piece):
+            return bytes([int(match[1], 16)])
+        if self._byte_level:
+            if all(c in _BYTE_OF for c in piece):
+                return bytes(_BYTE_OF[c] for c in piece)
+            return piece.encode()
+        text = piece.replace(_SPACE, " ")
+        if _SPACE in piece or self._metaspace:
+            return text.encode()
+        # Other kinds (WordPiece and such): what the decoder makes of it between two others.
+        decoded: str = self._tokenizer.decode([token], skip_special_tokens=False)
+        return decoded.encode()
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of generated ids: special tokens give none, broken UTF-8 gives U+FFFD."""
+        return b"".join(map(self.piece, tokens)).decode(errors="replace")
+
+    def is_end(self, token: int) -> bool:
+        """Whether a token ends the model's turn."""
+        return token in self.ends
 
     def text(self, token: int) -> str:
         """How a token reads; bytes that are no text of their own are shown as \\xNN."""
@@ -60,6 +127,15 @@ class OnnxTokens:
         # A token's leading space is dropped at a text's start; people should see it.
         return piece.replace(_SPACE, " ") if _SPACE in piece else text
 
+    def _find_ends(self, folder: OnnxFolder) -> frozenset[int]:
+        """Tokens that end a turn: those that the configs name, and those that chat models are known to end with."""
+        ends = set(folder.ends)
+        for text in (folder.eos, *_TURN_ENDS):
+            token = self._tokenizer.token_to_id(text) if text else None
+            if token is not None and (text == folder.eos or token in self._special):
+                ends.add(token)
+        return frozenset(ends)
+
     def _find_bos(self, folder: OnnxFolder) -> int | None:
         """The id of the BOS that belongs before every text, None where none does."""
         plain = self._tokenizer.encode("a", add_special_tokens=False).ids
@@ -72,6 +148,21 @@ class OnnxTokens:
         if folder.add_bos is None:
             return added if bos is None or added == bos else None
         return bos if folder.add_bos else None
+
+
+def _kinds(layout: object) -> set[str]:
+    """Every 'type' that a tokenizer.json names in its steps."""
+    found: set[str] = set()
+    if isinstance(layout, dict):
+        for key, value in layout.items():
+            if key == "type" and isinstance(value, str):
+                found.add(value)
+            elif key not in ("model", "added_tokens"):
+                found |= _kinds(value)
+    elif isinstance(layout, list):
+        for value in layout:
+            found |= _kinds(value)
+    return found
 
 
 def _byte_alphabet() -> dict[str, int]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cultev.backend.logprobs import gather_logprobs, require_finite
-from cultev.backend.onnx_graph import GraphPorts
+from cultev.backend.onnx_binding import Binding, Given, Value
+from cultev.backend.onnx_past import PastBuffers, Piece, copy_row, cut, length_of
 from cultev.backend.onnx_rows import Row, Shape, batches, chains, whole_rows
-from cultev.backend.prefix import TokenTree
+from cultev.backend.prefix import STRICT_SLICE, TokenTree, common_prefix
 from cultev.backend.sequences import Wanted
-from cultev.errors import EngineError
 
 SLICE = 512
 """Most tokens of one row in one run."""
@@ -30,14 +30,6 @@ Places = dict[int, tuple[int, list[NDArray[Any]], int]]
 """Node -> its row's parent node, its row's keys and values (heads x tokens x numbers), its offset in them."""
 
 
-class Session(Protocol):
-    """The part of onnxruntime's session that is used."""
-
-    def run(self, outputs: list[str], feeds: dict[str, Any]) -> list[NDArray[Any]]:
-        """Compute the named outputs."""
-        ...
-
-
 class Way(enum.Enum):
     """How rows may share a run, from the fastest to the one that every graph can do."""
 
@@ -51,35 +43,36 @@ class TreeRunner:
     """Holds a trunk's keys and values and computes trees after it.
 
     Args:
-        session: the loaded graph.
-        ports: its inputs and outputs.
+        binding: the loaded graph.
         way: how rows may share a run.
         n_vocab: width of the logits.
         n_ctx: tokens that a row may have.
         last_only: whether the graph gives the logits of each row's last token only.
+        strict: whether a trunk is computed in slices of ``STRICT_SLICE``, whatever was held before.
     """
 
     def __init__(
         self,
-        session: Session,
-        ports: GraphPorts,
+        binding: Binding,
         way: Way,
         *,
         n_vocab: int,
         n_ctx: int,
         last_only: bool = False,
+        strict: bool = False,
     ) -> None:
-        self.session = session
-        self.ports = ports
+        self.binding = binding
         self.way = way
+        self.n_ctx = n_ctx
         self.last_only = last_only
-        self.gap = 0.0
-        """What masked gaps are filled with: any number would do, yet a stray NaN would spread."""
+        self.buffers = PastBuffers(binding)
+        ports = binding.ports
         cells = max(1, LOGITS_BYTES // (4 * n_vocab))
         if last_only:
             cells = SLICE * 64
         self._slice = min(SLICE, cells)
-        self._shape = Shape(
+        self._strict = strict
+        self.shape = Shape(
             mixed_past=way in (Way.MIXED, Way.WHOLE),
             mixed_length=not last_only,
             one_row=ports.one_row or way is Way.SINGLE,
@@ -88,22 +81,37 @@ class TreeRunner:
             n_ctx=n_ctx,
         )
         self._trunk: tuple[int, ...] = ()
-        self._state: list[NDArray[Any]] = self._empty_past(1)
-        self._buffers: list[NDArray[Any]] = [np.empty(0, c.dtype) for c in ports.caches]
+        self._state: list[Piece] = []
 
     def hold(self, trunk: tuple[int, ...]) -> None:
         """Compute the trunk from nothing, in slices, and keep its keys and values; nothing to do if held."""
         if trunk == self._trunk:
             return
-        self._trunk, self._state = (), self._empty_past(1)
-        if self.way is not Way.WHOLE:
-            names = [c.present for c in self.ports.caches]
-            for start in range(0, len(trunk), self._slice):
-                ids = np.array([trunk[start : start + self._slice]])
-                end = start + ids.shape[1]
-                positions = np.arange(start, end)[None]
-                self._state = self._run(names, ids, positions, np.ones((1, end)), self._state, keep=1)
-        self._trunk = trunk
+        before: list[Piece] = []
+        if self._strict:  # what both have up to a border was computed in the same slices: it may stay
+            before = cut(self._state, common_prefix(trunk, self._trunk) // STRICT_SLICE * STRICT_SLICE)
+        self.adopt((), [])
+        self.adopt(trunk, self.read(trunk, before) if self.way is not Way.WHOLE else [])
+
+    def read(self, tokens: tuple[int, ...], before: Sequence[Piece] = ()) -> list[Piece]:
+        """Keys and values of a sequence, computed alone and in slices; ``before`` holds those of its beginning."""
+        begin = length_of(before)
+        past = self.buffers.gather([before], begin)
+        step = STRICT_SLICE if self._strict else self._slice
+        presents: list[Value] = []
+        for start in range(begin, len(tokens), step):
+            ids = np.array([tokens[start : start + step]])
+            end = start + ids.shape[1]
+            positions = np.arange(start, end)[None]
+            given = self.binding.run(ids, positions, np.ones((1, end)), past, logits=False, presents=True)
+            past = presents = given.presents
+        if not presents:
+            return list(before)
+        return [*before, copy_row([self.binding.host(p) for p in presents], 0, begin, len(tokens))]
+
+    def adopt(self, trunk: tuple[int, ...], state: list[Piece]) -> None:
+        """Make a sequence that was computed elsewhere the trunk: its tokens, and their keys and values."""
+        self._trunk, self._state = trunk, state
 
     def compute(self, tree: TokenTree, wanted: Wanted) -> NDArray[np.float64]:
         """Log-probabilities of ``wanted``, in nats, after the held trunk."""
@@ -113,7 +121,7 @@ class TreeRunner:
         result = np.empty(len(wanted), dtype=np.float64)
         places: Places = {}
         for level in self._levels(tree, asked):
-            for batch in batches(level, self._shape):
+            for batch in batches(level, self.shape):
                 self._compute_batch(batch, asked, wanted, result, places)
         require_finite(result)
         return result
@@ -121,10 +129,9 @@ class TreeRunner:
     def logits_shape(self, tokens: Sequence[int]) -> tuple[int, ...]:
         """Rows, tokens and vocabulary of the logits that the graph gives for one short row."""
         n = len(tokens)
-        given = self._run(
-            [self.ports.logits], np.array([tokens]), np.arange(n)[None], np.ones((1, n)), self._empty_past(1)
-        )
-        return given[0].shape
+        given = self.binding.run(np.array([tokens]), np.arange(n)[None], np.ones((1, n)), self.binding.empty_past(1))
+        assert given.logits is not None
+        return given.logits.shape
 
     def _levels(self, tree: TokenTree, asked: dict[int, list[int]]) -> list[list[Row]]:
         if self.way is Way.WHOLE:
@@ -144,32 +151,46 @@ class TreeRunner:
         length = max(len(r.tokens) for r in batch)
         past = max(r.past for r in batch)
         keep = max(r.keep for r in batch)
-        outputs = [self.ports.logits] if lines else []
+        tail = length - min((offset for _, offset in lines), default=0)  # positions from the end that are asked
+        past_values = self._past(batch, past, places)
+        given = self.run_rows(batch, past, past_values, logits=bool(lines), presents=keep > 0, keep=tail)
         if keep:
-            outputs += [c.present for c in self.ports.caches]
-        # Rows are filled up at their end, with their last token again: nothing before can see it.
-        ids = np.array([(*r.tokens, *[r.tokens[-1]] * (length - len(r.tokens))) for r in batch])
-        offsets = np.arange(length)[None]
-        ends = np.array([[len(r.tokens) - 1] for r in batch])
-        starts = np.array([[r.past] for r in batch])
-        positions = starts + np.minimum(offsets, ends)
-        mask = np.ones((len(batch), past + length))
-        mask[:, :past] = np.arange(past)[None] < starts
-        given = self._run(outputs, ids, positions, mask, self._past(batch, past, places))
-        if keep:
-            presents = given[-len(self.ports.caches) :]
-            own = [np.ascontiguousarray(p[:, :, past : past + keep]) for p in presents]
+            presents = [self.binding.host(p) for p in given.presents]
+            own = [np.ascontiguousarray(p[..., past : past + keep, :]) for p in presents]
             for i, row in enumerate(batch):
-                kept = [o[i] for o in own]
+                kept = [o[..., i, :, :, :] for o in own]
                 for offset, node in enumerate(row.nodes[: row.keep]):
                     places[node] = row.parent, kept, offset
-        if lines:
+        if given.logits is not None:
             rows, columns = np.array(lines).T
-            logits = given[0][rows, 0 if self.last_only else columns].astype(np.float32, copy=False)
+            # Logits come of all positions or of some at the end: count from there.
+            picked = given.logits[rows, -1 if self.last_only else columns - length]
+            logits = picked.astype(np.float32, copy=False)
             targets = [i for indices in picks for i in indices]
             tokens = np.array([wanted[i][1] for i in targets], dtype=np.intp)
             lengths = [len(indices) for indices in picks]
             result[targets] = gather_logprobs(logits, np.repeat(np.arange(len(picks)), lengths), tokens)
+
+    def run_rows(
+        self,
+        batch: Sequence[Row],
+        past: int,
+        values: Sequence[Value],
+        *,
+        logits: bool = True,
+        presents: bool = False,
+        keep: int = 0,
+    ) -> Given:
+        """One run of rows after ``values``, a past of ``past`` slots whose ends are gaps for shorter rows."""
+        length = max(len(r.tokens) for r in batch)
+        # Rows are filled up at their end, with their last token again: nothing before can see it.
+        ids = np.array([(*r.tokens, *[r.tokens[-1]] * (length - len(r.tokens))) for r in batch])
+        ends = np.array([[len(r.tokens) - 1] for r in batch])
+        starts = np.array([[r.past] for r in batch])
+        positions = starts + np.minimum(np.arange(length)[None], ends)
+        mask = np.ones((len(batch), past + length), np.bool_)
+        mask[:, :past] = np.arange(past)[None] < starts
+        return self.binding.run(ids, positions, mask, values, logits=logits, presents=presents, keep=keep)
 
     def _reads(
         self, batch: Sequence[Row], asked: dict[int, list[int]]
@@ -186,65 +207,15 @@ class TreeRunner:
                     picks.append(indices)
         return lines, picks
 
-    def _past(self, batch: Sequence[Row], slots: int, places: Places) -> list[NDArray[Any]]:
-        """Keys and values before each row, from the trunk and the rows it continues; gaps are zero."""
-        pieces = [self._pieces(row, places) for row in batch]
-        trunk = len(self._trunk) if self.way is not Way.WHOLE else 0
-        past = []
-        for c, cache in enumerate(self.ports.caches):
-            size = len(batch) * cache.heads * slots * cache.size
-            if self._buffers[c].size < size:  # kept between runs: fresh memory costs more than filling it
-                self._buffers[c] = np.empty(size, cache.dtype)
-            view = self._buffers[c][:size].reshape(len(batch), cache.heads, slots, cache.size)
-            view[:, :, :trunk] = self._state[c][:, :, :trunk]
-            for target, parts, row in zip(view, pieces, batch, strict=True):
-                at = trunk
-                for kept, n in parts:
-                    target[:, at : at + n] = kept[c][:, :n]
-                    at += n
-                target[:, row.past :] = self.gap
-            past.append(view)
-        return past
+    def _past(self, batch: Sequence[Row], slots: int, places: Places) -> list[Value]:
+        """Keys and values before each row, from the trunk and the rows it continues."""
+        state = self._state if self.way is not Way.WHOLE else []
+        return self.buffers.gather([self._pieces(row, places) for row in batch], slots, state)
 
-    def _pieces(self, row: Row, places: Places) -> list[tuple[list[NDArray[Any]], int]]:
-        """What stands between the trunk and a row, in order: keys and values, and how many of them."""
+    def _pieces(self, row: Row, places: Places) -> list[Piece]:
+        """What stands between the trunk and a row, in order."""
         parts, node = [], row.parent
         while node >= 0:
             node, kept, offset = places[node]
-            parts.append((kept, offset + 1))
+            parts.append(Piece(kept, offset + 1))
         return parts[::-1]
-
-    def _empty_past(self, rows: int) -> list[NDArray[Any]]:
-        return [np.empty((rows, c.heads, 0, c.size), c.dtype) for c in self.ports.caches]
-
-    def _run(
-        self,
-        outputs: list[str],
-        ids: NDArray[Any],
-        positions: NDArray[Any],
-        mask: NDArray[Any],
-        past: Sequence[NDArray[Any]],
-        keep: int = 0,
-    ) -> list[NDArray[Any]]:
-        """One run; ``ids`` and ``positions`` are rows x tokens, ``mask`` rows x (past + tokens)."""
-        ports = self.ports
-        slots = mask.shape[1] - ids.shape[1]
-        feeds: dict[str, Any] = {
-            ports.ids: ids,
-            ports.mask: mask,
-            ports.positions: positions,
-            ports.branch: np.array([slots > 0]),
-            ports.keep: np.array(keep).reshape((1,) * ports.keep_rank),
-        }
-        feeds.pop("", None)
-        feeds = {name: np.ascontiguousarray(value, dtype=ports.types[name]) for name, value in feeds.items()}
-        feeds.update((c.past, p) for c, p in zip(ports.caches, past, strict=True))
-        try:
-            return self.session.run(outputs, feeds)
-        except Exception as error:  # onnxruntime's errors share no class of their own
-            raise EngineError(f"onnxruntime failed: {first_line(error)}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
