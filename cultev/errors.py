@@ -24,6 +24,8 @@
     │   ├── ResultsReadOnly            can't be written
     │   └── ResultsFull                no room on the disk
     ├── EngineError                1   the engine refused or failed while answering
+    ├── NoRoom                     1   the disk has too little room for what is to be written
+    ├── DownloadError              1   a file could not be fetched, or is not what it should be
     └── Interrupted              130   Ctrl-C; what was answered is kept
 
 Nothing here prints: ``cultev.cli`` shows an error and exits with its code. A traceback is a bug in cultev.
@@ -146,6 +148,14 @@ class ResultsFull(ResultsError):
 
 class EngineError(CultevError):
     """The engine refused or failed while answering."""
+
+
+class NoRoom(CultevError):
+    """The disk has too little room for what is to be written."""
+
+
+class DownloadError(CultevError):
+    """A file could not be fetched, or is not what it should be."""
 
 
 class Interrupted(CultevError):

@@ -15,7 +15,6 @@ output for as long as quantizing takes (2 bytes a weight). Memory: about 2 GB.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import random
 import sys
@@ -28,6 +27,10 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))  # run from a checkout that is not installed
+
+from cultev.models.gguf_quantize import run_quantizer  # noqa: E402
+
 TEXT = ("suites/*/items.jsonl", "cultev/prompt/languages/*.toml")
 LEARNED = 8_000
 """Tokens that merges learned from text may make; gives about 3.5 characters a token in English."""
@@ -212,30 +215,6 @@ def _weights(source: np.random.Generator, tensor: str, size: tuple[int, ...]) ->
     return values.astype(np.float16)
 
 
-def quantize(source: Path, target: Path, quant: str, threads: int) -> None:
-    """Quantize by llama.cpp's own quantizer; its log is shown only when it fails."""
-    import llama_cpp
-
-    log: list[str] = []
-
-    @llama_cpp.llama_log_callback
-    def keep(level: int, text: bytes, user_data: ctypes.c_void_p) -> None:
-        log.append(text.decode(errors="replace"))
-
-    before, user_data = llama_cpp.llama_log_callback(), ctypes.c_void_p()
-    llama_cpp.llama_log_get(ctypes.byref(before), ctypes.byref(user_data))
-    parameters = llama_cpp.llama_model_quantize_default_params()
-    parameters.nthread = threads
-    parameters.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quant.upper()}")
-    llama_cpp.llama_log_set(keep, None)
-    try:
-        failed = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(parameters))
-    finally:
-        llama_cpp.llama_log_set(before, user_data)  # llama.cpp must not call what Python frees
-    if failed:
-        raise RuntimeError("llama.cpp could not quantize:\n" + "".join(log[-20:]))
-
-
 def probe(path: Path, text: str) -> dict[str, float]:
     """Load the model, decode a text, and measure it.
 
@@ -301,7 +280,7 @@ def make_model(
         if quant == "f16":
             plain.replace(output)
         else:
-            quantize(plain, part, quant, threads)
+            run_quantizer(plain, part, quant, threads=threads)
             say(f"quantized to {quant}, {time.monotonic() - start:.0f} s")
             part.replace(output)
     finally:

@@ -17,12 +17,14 @@ from cultev.backend.prefix import Limits, plan, windows
 from cultev.backend.types import (
     Continuation,
     ContinuationScore,
+    Fault,
     GenerateRequest,
     GenerateResult,
     Message,
     ModelInfo,
     ScoreRequest,
     ScoreResult,
+    ignore_fault,
     ignore_start,
 )
 from cultev.prompt.chat import render_plain
@@ -57,6 +59,7 @@ class FakeBackend:
         self.judge = judge
         self.write = write
         self.on_start: Callable[[Sequence[str]], None] = ignore_start
+        self.on_fault: Callable[[Fault], None] = ignore_fault
         self.limits = limits or Limits()
         self.n_ctx = n_ctx
         self.has_template = True
@@ -75,6 +78,10 @@ class FakeBackend:
     def encode(self, text: str) -> list[int]:
         """BOS and the text's bytes."""
         return [BOS, *text.encode()]
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """Each by itself."""
+        return [self.encode(text) for text in texts]
 
     def token_text(self, token: int) -> str:
         """The byte, escaped where it is no ASCII letter."""

@@ -59,7 +59,7 @@ class LlamaContext:
         self.sequences, self.batch, self.outputs = sequences, batch, min(outputs, batch)
         params = api.llama_context_default_params()
         params.n_ctx = self.cells
-        params.n_batch = params.n_ubatch = batch
+        params.n_batch = params.n_ubatch = max(batch, sequences)  # llama.cpp aborts with less, and with fewer outputs
         params.n_seq_max = sequences
         params.n_threads = params.n_threads_batch = threads
         params.kv_unified = True
@@ -68,7 +68,7 @@ class LlamaContext:
         if pooling is not None:
             params.embeddings, params.pooling_type = True, pooling
         elif hasattr(params, "n_outputs_max"):  # older builds make room for a whole batch of logits
-            params.n_outputs_max = self.outputs
+            params.n_outputs_max = max(self.outputs, sequences)
         with log.collect() as lines:
             self._context = api.llama_init_from_model(model, params)
         if not self._context:

@@ -72,7 +72,8 @@ def embed(
     finally:
         context.close()
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, np.maximum(lengths, np.finfo(np.float32).tiny), dtype=np.float32)
+    vectors /= np.maximum(lengths, np.finfo(np.float32).tiny)
+    return vectors
 
 
 def _batches(encoded: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:

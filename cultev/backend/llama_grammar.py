@@ -27,7 +27,8 @@ class Candidates:
         self._data["logit"] = logits
         self._array.size, self._array.selected, self._array.sorted = len(self._data), -1, False
         self._apply(sampler, ctypes.byref(self._array))
-        return self._data["logit"].copy()
+        masked: NDArray[np.float32] = self._data["logit"].copy()
+        return masked
 
 
 class Grammar:

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 from cultev.backend.logprobs import continuation_score, require_finite, wanted_of
 from cultev.backend.prefix import Limits, Pack, TokenTree, build_tree, plan, strict_plan, windows
 from cultev.backend.sequences import Wanted
-from cultev.backend.types import Continuation, Message, ScoreRequest, ScoreResult, ignore_start
+from cultev.backend.types import (
+    Continuation,
+    Fault,
+    Message,
+    ScoreRequest,
+    ScoreResult,
+    ignore_fault,
+    ignore_start,
+)
 from cultev.prompt.chat import ChatTemplate, render_plain
 
 
@@ -27,6 +35,8 @@ class TreeScorer(ABC):
     """See ``EngineSettings``."""
     on_start: Callable[[Sequence[str]], None] = staticmethod(ignore_start)
     """See ``Backend.on_start``."""
+    on_fault: Callable[[Fault], None] = staticmethod(ignore_fault)
+    """See ``Backend.on_fault``; an engine in this process takes the process with it instead."""
     _template: ChatTemplate | None
 
     @property
@@ -37,6 +47,14 @@ class TreeScorer(ABC):
     def render(self, messages: Sequence[Message]) -> str:
         """See ``Backend.render``."""
         return self._template.render(messages) if self._template else render_plain(messages)
+
+    @abstractmethod
+    def encode(self, text: str) -> list[int]:
+        """See ``Backend.encode``."""
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """See ``Backend.encode_all``."""
+        return [self.encode(text) for text in texts]
 
     @abstractmethod
     def _hold(self, trunk: tuple[int, ...]) -> None:

@@ -165,8 +165,24 @@ class GenerateResult:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An engine's process died."""
+
+    reason: str
+    """The signal or exit code, and what the engine last wrote."""
+    keys: tuple[str, ...]
+    """Keys of the requests that were being computed."""
+    consequence: str
+    """What is done about it, to go after 'The engine died: '."""
+
+
 def ignore_start(keys: Sequence[str]) -> None:
     """What ``Backend.on_start`` is unless somebody listens: nothing."""
+
+
+def ignore_fault(fault: Fault) -> None:
+    """What ``Backend.on_fault`` is unless somebody listens: nothing."""
 
 
 class Backend(Protocol):
@@ -177,6 +193,8 @@ class Backend(Protocol):
     """Tokens that one prompt + continuation may have here (the model's own limit or less memory's)."""
     on_start: Callable[[Sequence[str]], None]
     """Called with the keys of requests before work on them begins; ``ignore_start`` unless replaced."""
+    on_fault: Callable[[Fault], None]
+    """Called when the engine's process died and is replaced (``backend.worker``); ``ignore_fault`` unless replaced."""
 
     def render(self, messages: Sequence[Message]) -> str:
         """The exact text the model reads, by its own chat template with the assistant's turn opened.
@@ -192,6 +210,10 @@ class Backend(Protocol):
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a rendered prompt, special tokens recognised, exactly one BOS where the model wants one."""
+        ...
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """``encode`` of each text: one trip to the engine where it is far away."""
         ...
 
     def decode(self, tokens: Sequence[int]) -> str:

@@ -10,6 +10,7 @@ import click
 from cultev.cli.options import db_option, engine_options, table_options
 
 if TYPE_CHECKING:
+    from cultev.backend.types import EngineSettings
     from cultev.run.bench_result import Bench
 
 
@@ -42,8 +43,7 @@ def bench(
     rounds: int,
     generating: bool,
     tokens: int,
-    threads: int | None,
-    n_ctx: int | None,
+    settings: EngineSettings,
     db: Path,
     as_json: bool,
     as_csv: bool,
@@ -53,8 +53,8 @@ def bench(
     MODEL as in `cultev run`. Takes a minute or more for a model of 0.5 B on two cores; rounds interleave what is
     compared, so that a busy machine moves the ratios least.
     """  # fmt: skip
-    from cultev.backend.load import find_model, open_backend
-    from cultev.backend.types import EngineSettings
+    from cultev.backend.load import find_model
+    from cultev.backend.worker import open_worker
     from cultev.cli.output import emit_record, note, output_form
     from cultev.run.bench import bench as measure
     from cultev.run.journal import Journal
@@ -63,7 +63,7 @@ def bench(
     form = output_form(as_json, as_csv)
     path = find_model(model)
     with open_suite(suite_name) as suite, Journal(db) as journal:
-        backend = open_backend(path, EngineSettings(n_ctx=n_ctx, threads=threads))
+        backend = open_worker(path, settings)
         try:
             parallel = getattr(backend, "parallel", 16) if generating else 0
             result = measure(

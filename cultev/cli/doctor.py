@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import platform
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from cultev.cli.options import engine_options
+from cultev.cli.options import db_option, engine_options
+
+if TYPE_CHECKING:
+    from cultev.backend.proof import Proof
+    from cultev.backend.types import EngineSettings, ModelInfo
 
 PROOF_ITEMS = 12
 
@@ -22,11 +28,13 @@ PROOF_ITEMS = 12
     help="Questions to prove prefix reuse on.",
 )
 @engine_options
-def doctor(model: str | None, items: int, threads: int | None, n_ctx: int | None) -> None:
+@db_option
+@click.pass_context
+def doctor(context: click.Context, model: str | None, items: int, settings: EngineSettings, db: Path) -> None:
     """Say what is installed, and prove on MODEL that sharing prefixes equals computing again.
 
     Exits with 1 when the proof fails. MODEL as in `cultev run`; nothing checks the reference model when an
-    engine is there.
+    engine is there. A results file that is there or named keeps what was measured, for `cultev run` to say.
     """  # fmt: skip
     from cultev import __version__
     from cultev.backend import machine
@@ -46,7 +54,8 @@ def doctor(model: str | None, items: int, threads: int | None, n_ctx: int | None
     line("accelerators", ", ".join(machine.accelerators()) or "none: models run on the processor")
     if model is None and not (versions["llama-cpp-python"] or versions["onnxruntime"] or versions["onnxruntime-gpu"]):
         return
-    if not _prove(line, model, items, threads, n_ctx):
+    named = context.get_parameter_source("db") is not click.core.ParameterSource.DEFAULT
+    if not _prove(line, model, items, settings, db if named or db.exists() else None, named):
         sys.exit(1)
 
 
@@ -57,19 +66,23 @@ class _Lines:
         click.echo(f"{name:<18}{value}")
 
 
-def _prove(line: _Lines, model: str | None, items: int, threads: int | None, n_ctx: int | None) -> bool:
+def _prove(line: _Lines, model: str | None, items: int, settings: EngineSettings, db: Path | None, named: bool) -> bool:
     from itertools import islice
 
-    from cultev.backend.load import find_model, open_backend
+    from cultev.backend.load import find_model
     from cultev.backend.proof import prove_reuse
-    from cultev.backend.types import EngineSettings, ScoreRequest
+    from cultev.backend.types import ScoreRequest
+    from cultev.backend.worker import open_worker
+    from cultev.cli.output import note
     from cultev.report.text import printable
     from cultev.run.plan import asks
     from cultev.run.protocol import Protocol
     from cultev.suite import builtin_suites
     from cultev.suite.store import open_suite
 
-    backend = open_backend(find_model(model), EngineSettings(n_ctx=n_ctx, threads=threads))
+    backend = open_worker(
+        find_model(model), settings, lambda fault: note(f"The engine died ({fault.reason}): {fault.consequence}.")
+    )
     try:
         info = backend.info
         size = f"{info.n_params / 1e6:,.1f} M parameters"
@@ -90,6 +103,24 @@ def _prove(line: _Lines, model: str | None, items: int, threads: int | None, n_c
         line("", f"largest difference {proof.worst_per_token:.2g} nats per token, {proof.worst_total:.2g} per option")
         line("", f"(allowed: {proof.tolerance:.2g}; what else is in a batch moves {proof.noise_per_token:.2g})")
         line("", f"same choice {proof.same_choice} of {proof.n_requests} times")
+        if db is not None and not settings.strict:
+            _keep(line, db, backend.info, proof, named)
         return proof.holds
     finally:
         backend.close()
+
+
+def _keep(line: _Lines, db: Path, info: ModelInfo, proof: Proof, named: bool) -> None:
+    """Write the proof into a results file; not being able to matters only for a file that was named."""
+    from cultev.errors import ResultsError
+    from cultev.run.journal import Journal
+
+    try:
+        with Journal(db) as journal:
+            journal.keep_proof(info, proof)
+    except ResultsError as error:
+        if named:
+            raise
+        line("kept in", f"nothing: {error.message}")
+    else:
+        line("kept in", str(db))

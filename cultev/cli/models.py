@@ -1,15 +1,22 @@
-"""``cultev models``: what a model file is."""
+"""``cultev models``: what a model file is, and where model files come from."""
 
 from __future__ import annotations
 
 import click
 
+from cultev.cli.models_make import export, quantize
+from cultev.cli.models_pull import pull
+from cultev.cli.models_suggest import suggest
 from cultev.cli.options import table_options
 
 
 @click.group()
 def models() -> None:
-    """Show what a model file is and what it needs."""
+    """Show, suggest, fetch, export and quantize models."""
+
+
+for command in (suggest, pull, export, quantize):
+    models.add_command(command)
 
 
 @models.command("show")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
@@ -29,10 +30,34 @@ def table_options(function: F) -> F:
 
 
 def engine_options(function: F) -> F:
-    """--threads and --n-ctx, for every command that loads a model."""
-    function = click.option(
-        "--n-ctx",
-        type=click.IntRange(min=16),
-        help="Longest prompt and answer, in tokens. [default: model's, at most 4096]",
-    )(function)
-    return click.option("--threads", type=click.IntRange(min=1), help="Compute threads. [default: all cores]")(function)
+    """--threads, --n-ctx, --device and --strict, for every command that loads a model.
+
+    The command gets them as one ``EngineSettings``, called ``settings``.
+    """
+
+    @functools.wraps(function)
+    def command(*args: Any, threads: int | None, n_ctx: int | None, device: str, strict: bool, **kwargs: Any) -> Any:
+        from cultev.backend.types import EngineSettings
+
+        settings = EngineSettings(n_ctx=n_ctx, threads=threads, device=device, strict=strict)
+        return function(*args, settings=settings, **kwargs)
+
+    wrapped: Any = command
+    for option in (
+        click.option("--strict", is_flag=True, help="Fixed shapes: the same bits whatever is asked together; slower."),
+        click.option(
+            "--device",
+            type=click.Choice(["auto", "cpu", "gpu"]),
+            default="auto",
+            show_default=True,
+            help="Where to compute.",
+        ),
+        click.option(
+            "--n-ctx",
+            type=click.IntRange(min=16),
+            help="Longest prompt and answer, in tokens. [default: model's, at most 4096]",
+        ),
+        click.option("--threads", type=click.IntRange(min=1), help="Compute threads. [default: all cores]"),
+    ):
+        wrapped = option(wrapped)
+    return cast("F", wrapped)

@@ -12,7 +12,8 @@ import click
 from cultev.cli.options import db_option, engine_options, table_options
 
 if TYPE_CHECKING:
-    from cultev.backend.types import Backend, Continuation, GenerateRequest, ScoreRequest
+    from cultev.backend.types import Backend, Continuation, EngineSettings, Fault, GenerateRequest, ScoreRequest
+    from cultev.backend.worker import WorkerBackend
     from cultev.run.journal import Journal
     from cultev.run.protocol import Protocol
     from cultev.suite.store import Suite
@@ -99,6 +100,7 @@ NORMS = ["sum", "token", "byte", "char", "pmi"]
     metavar="ITEM",
     help="Print the exact text and token ids the model reads for ITEM, and stop.",
 )
+@click.option("--retry", is_flag=True, help="Ask again what the engine died of before (engine_error).")
 @engine_options
 @db_option
 @table_options
@@ -117,8 +119,8 @@ def run(
     limit: int | None,
     by: tuple[str, ...],
     shown: str | None,
-    threads: int | None,
-    n_ctx: int | None,
+    retry: bool,
+    settings: EngineSettings,
     db: Path,
     as_json: bool,
     as_csv: bool,
@@ -128,8 +130,7 @@ def run(
     MODEL is a .gguf file or an ONNX folder; nothing means the small reference model that checks cultev itself.
     Stop it whenever you like: the same command goes on from there, and asks nothing twice.
     """  # fmt: skip
-    from cultev.backend.load import find_model, identify, is_reference, open_backend
-    from cultev.backend.types import EngineSettings
+    from cultev.backend.load import find_model, identify, is_reference
     from cultev.run.journal import Journal, RunId
     from cultev.run.plan import check_languages
     from cultev.run.protocol import Protocol
@@ -141,31 +142,47 @@ def run(
     languages, contexts = tuple(sorted(set(languages))), tuple(sorted(set(contexts)))
     protocol = Protocol(
         mode=mode, languages=languages, contexts=contexts, orders=orders, limit=limit, norm=norm,
-        pmi=pmi or norm == "pmi", n_ctx=n_ctx, max_tokens=max_tokens, temperature=temperature, seed=seed,
+        pmi=pmi or norm == "pmi", n_ctx=settings.n_ctx, strict=settings.strict,
+        max_tokens=max_tokens, temperature=temperature, seed=seed,
     )  # fmt: skip
     with _open_suites(suite_names or _default_suites(is_reference(path))) as suites:
         check_languages(suites, protocol)
         if shown is not None:
-            backend = open_backend(path, EngineSettings(n_ctx=n_ctx, threads=threads))
-            try:
+            with _engine(path, settings) as backend:
                 _show_item(backend, suites, protocol, shown)
-            finally:
-                backend.close()
             return
         planned = _count(suites, protocol)
         with Journal(db) as journal:
             run_id = RunId.of(identify(path), suites, protocol)
-            if journal.status(run_id) == "done":
+            died = journal.engine_errors(run_id)
+            if journal.status(run_id) == "done" and not (retry and died):
                 click.echo(f"Run {run_id.id} is complete in {db}: nothing to ask again.", err=True)
             else:
-                backend = open_backend(path, EngineSettings(n_ctx=n_ctx, threads=threads))
-                try:
+                with _engine(path, settings) as backend:
+                    if retry and died:
+                        journal.forget_errors(run_id)
                     _ask_all(backend, suites, protocol, journal, planned, db)
-                finally:
-                    backend.close()
     from cultev.cli.show import show_run
 
     show_run(db, run_id.id, by=by, as_json=as_json, as_csv=as_csv)
+
+
+@contextlib.contextmanager
+def _engine(path: Path, settings: EngineSettings) -> Iterator[WorkerBackend]:
+    """The model, in a process of its own for as long as the block lasts."""
+    from cultev.backend.worker import open_worker
+
+    backend = open_worker(path, settings, _tell)
+    try:
+        yield backend
+    finally:
+        backend.close()
+
+
+def _tell(fault: Fault) -> None:
+    from cultev.cli.output import note
+
+    note(f"The engine died ({fault.reason}): {fault.consequence}.")
 
 
 def _check_words(by: Sequence[str], as_json: bool, as_csv: bool) -> None:
@@ -220,6 +237,7 @@ def _count(suites: Sequence[Suite], protocol: Protocol) -> int:
 def _ask_all(
     backend: Backend, suites: Sequence[Suite], protocol: Protocol, journal: Journal, planned: int, db: Path
 ) -> None:
+    from cultev.cli.output import note
     from cultev.cli.progress import progress, stop_on_interrupt
     from cultev.errors import ModelUnsupported
     from cultev.report.text import printable
@@ -238,7 +256,7 @@ def _ask_all(
         err=True,
     )
     with stop_on_interrupt() as stop, progress(planned, "Asking") as advance:
-        run_suites(backend, suites, protocol, journal, n_planned=planned, advance=advance, stop=stop)
+        run_suites(backend, suites, protocol, journal, n_planned=planned, advance=advance, stop=stop, note=note)
 
 
 @contextlib.contextmanager
@@ -268,7 +286,6 @@ def _default_suites(reference: bool) -> list[str]:
 
 def _show_item(backend: Backend, suites: Sequence[Suite], protocol: Protocol, wanted: str) -> None:
     """Print what the model reads for one item, in each language, context and order asked for."""
-    from cultev.backend.types import GenerateRequest
     from cultev.cli.output import note
     from cultev.errors import SuiteError
     from cultev.prompt.render import ask
@@ -286,15 +303,17 @@ def _show_item(backend: Backend, suites: Sequence[Suite], protocol: Protocol, wa
         note(f"{item.id} is not asked in the languages and contexts asked for.")
     for _, code, variant in chosen:
         question = ask(item, code, protocol.mode, variant, country_of(suite, item, code))
-        request = to_reasoning(backend, question, protocol) if question.reasons else to_request(backend, question)
-        reasons = isinstance(request, GenerateRequest)
-        text = backend.render(question.messages) if reasons else prompt_text(backend, question)
+        if question.reasons:
+            request: ScoreRequest | GenerateRequest = to_reasoning(backend, question, protocol)
+            text = backend.render(question.messages)
+        else:
+            request, text = to_request(backend, question, strict=protocol.strict), prompt_text(backend, question)
         continuations = _continuations(request)
         click.echo(click.style(f"== {item.id} {code} context={variant.context} order={variant.order}", bold=True))
         click.echo(printable(text))
         click.echo(click.style(f"-- {len(request.prompt)} tokens", bold=True))
         click.echo(" ".join(f"{t}:{backend.token_text(t)!r}" for t in request.prompt))
-        if reasons:
+        if question.reasons:
             click.echo(click.style(f"-- a reasoning of up to {protocol.max_tokens} tokens, then", bold=True))
             click.echo(repr(question.after_reasoning))
         for option, continuation in zip(question.options, continuations, strict=True):

@@ -34,10 +34,12 @@ def show_run(
     try:
         with explained(db):
             head = run_head(connection, run)
+            head.update(notes := run_notes(connection, head))
             if as_json or as_csv:
                 _print_plain(connection, head, by or FULL, norm, as_json)
             else:
                 _print_tables(connection, head, by, norm)
+                _print_notes(notes)
     finally:
         connection.close()
 
@@ -63,6 +65,41 @@ def run_head(connection: sqlite3.Connection, run: str) -> dict[str, Any]:
             "See them: cultev runs list",
         )
     return dict(zip(names, rows[0], strict=True))
+
+
+def run_notes(connection: sqlite3.Connection, head: dict[str, Any]) -> dict[str, Any]:
+    """What must be known beside a run's figures.
+
+    ``engine_errors``: questions without an answer because the engine died of them. ``moves_per_token``: nats a token
+    by which what else is in a batch may move log-probabilities; 0 for a strict run, None when no doctor said.
+    """
+    query = "SELECT count(*) FROM answers WHERE run = ? AND outcome = 'engine_error'"
+    (errors,) = connection.execute(query, [head["id"]]).fetchone()
+    moves = None
+    if json.loads(head["protocol"]).get("strict"):
+        moves = 0.0
+    elif connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'proofs'").fetchone():  # none in older files
+        row = connection.execute(
+            "SELECT max(noise_per_token, worst_per_token) FROM proofs WHERE model = ?"
+            " ORDER BY engine = ? DESC, checked_at DESC",
+            [head["model"], head["engine"]],
+        ).fetchone()
+        moves = row[0] if row else None
+    return {"engine_errors": errors, "moves_per_token": moves}
+
+
+def _print_notes(notes: dict[str, Any]) -> None:
+    if notes["engine_errors"]:
+        n = notes["engine_errors"]
+        click.echo(
+            f"{n} question{'s have' if n > 1 else ' has'} no answer: the engine died of {'them' if n > 1 else 'it'}"
+            " (engine_error). `cultev run ... --retry` asks again."
+        )
+    if notes["moves_per_token"]:
+        click.echo(
+            f"Log-probabilities may move by up to {notes['moves_per_token']:.1g} nats a token with what else is in a"
+            " batch (cultev doctor)."
+        )
 
 
 def _print_plain(

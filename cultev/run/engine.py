@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 
 from cultev.backend.prefix import WINDOW
-from cultev.backend.types import Backend, GenerateRequest, GenerateResult, ScoreRequest, ScoreResult
+from cultev.backend.types import Backend, Fault, GenerateRequest, GenerateResult, ScoreRequest, ScoreResult
 from cultev.errors import EngineError, Interrupted, ResultsError
 from cultev.run.journal import Journal, RunId
 from cultev.run.plan import Ask, asks
 from cultev.run.protocol import Protocol
 from cultev.suite.store import Suite
+
+NAMED = 8
+"""Items that a note names before it counts the rest."""
 
 
 def run_suites(
@@ -24,6 +28,7 @@ def run_suites(
     n_planned: int,
     advance: Callable[[int, int], None] = lambda answers, computed: None,
     stop: Callable[[], bool] = lambda: False,
+    note: Callable[[str], None] = lambda text: None,
 ) -> RunId:
     """Ask everything that has no answer yet, suite by suite, window by window.
 
@@ -33,6 +38,7 @@ def run_suites(
     Args:
         advance: told (answers now complete, responses just computed) after each batch is safely stored.
         stop: asked between batches; True ends the run with what is stored.
+        note: told when the engine died, of which items, and what is done about it.
 
     Raises:
         Interrupted: ``stop`` said so, or Ctrl-C.
@@ -40,10 +46,13 @@ def run_suites(
     """
     run = RunId.of(backend.info.sha256, suites, protocol)
     journal.begin(run, backend.info, suites, protocol, n_planned)
+    failed: dict[str, str] = {}
+    before, backend.on_fault = backend.on_fault, partial(_tell, note, [])
     try:
         for suite in suites:
             for window in _windows(asks(suite, protocol, backend)):
-                _run_window(run, backend, suite, protocol, journal, window, advance, stop)
+                backend.on_fault = partial(_tell, note, window)
+                _run_window(run, backend, suite, protocol, journal, window, failed, advance, stop)
     except ResultsError:
         raise  # the file itself is the trouble: there is no writing down how the run ended
     except (Interrupted, KeyboardInterrupt):
@@ -52,8 +61,17 @@ def run_suites(
     except BaseException:
         journal.finish(run, "interrupted")
         raise
+    finally:
+        backend.on_fault = before
     journal.finish(run, "done")
     return run
+
+
+def _tell(note: Callable[[str], None], window: Sequence[Ask], fault: Fault) -> None:
+    """Say what an engine died of, in the names of items."""
+    items = list(dict.fromkeys(ask.item.id for ask in window if not set(ask.keys).isdisjoint(fault.keys)))
+    names = ", ".join(items[:NAMED]) + (f" and {len(items) - NAMED} more" if len(items) > NAMED else "")
+    note(f"The engine died ({fault.reason}){f' while it was at {names}' if names else ''}: {fault.consequence}.")
 
 
 def _windows(stream: Iterator[Ask]) -> Iterator[list[Ask]]:
@@ -68,6 +86,7 @@ def _run_window(
     protocol: Protocol,
     journal: Journal,
     window: list[Ask],
+    failed: dict[str, str],
     advance: Callable[[int, int], None],
     stop: Callable[[], bool],
 ) -> None:
@@ -78,10 +97,10 @@ def _run_window(
                 requests.setdefault(request.key, request)
     open_asks = journal.unanswered(run, suite, window)
     advance(len(window) - len(open_asks), 0)
-    have = {key for key in requests if journal.has_response(key)}
+    have = {key for key in requests if key in failed or journal.has_response(key)}
     ready = [a for a in open_asks if have.issuperset(a.keys)]
     if ready:
-        journal.add(run, suite, protocol, backend.info, [], {}, ready)
+        journal.add(run, suite, protocol, backend.info, [], {}, ready, failed=failed)
         advance(len(ready), 0)
     waiting: dict[str, list[Ask]] = {}
     missing: dict[int, set[str]] = {}
@@ -91,18 +110,22 @@ def _run_window(
             missing[id(ask)] = lacks
             for key in lacks:
                 waiting.setdefault(key, []).append(ask)
+    # What the engine died of, now or in an earlier session, is left alone: nothing waits for it.
+    planned = [r for key, r in requests.items() if key in waiting or (key in have and key not in failed)]
     if stop():
         raise Interrupted("")
     began = time.perf_counter()
-    for batch in _responses(backend, list(requests.values()), have):
+    for batch in _responses(backend, planned, have):
         complete = []
         for result in batch:
+            if result.error:
+                failed[result.key] = result.error
             for ask in waiting.pop(result.key, ()):
                 missing[id(ask)].discard(result.key)
                 if not missing[id(ask)]:
                     complete.append(ask)
         seconds, began = time.perf_counter() - began, time.perf_counter()
-        journal.add(run, suite, protocol, backend.info, batch, requests, complete, seconds)
+        journal.add(run, suite, protocol, backend.info, batch, requests, complete, seconds, failed)
         advance(len(complete), len(batch))
         if stop():
             raise Interrupted("")

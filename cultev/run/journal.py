@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cultev import __version__
 from cultev.backend.machine import cores, cpu_name
+from cultev.backend.proof import Proof
 from cultev.backend.types import (
     ContinuationScore,
     GenerateRequest,
@@ -26,7 +27,7 @@ from cultev.run.bench_result import Bench
 from cultev.run.plan import Ask
 from cultev.run.protocol import Protocol
 from cultev.run.store import WriterLock, explained, open_results
-from cultev.score.choice import TOO_LONG, Choice, choose
+from cultev.score.choice import ENGINE_ERROR, TOO_LONG, Choice, choose
 from cultev.suite.item import Item
 from cultev.suite.store import Suite
 
@@ -147,11 +148,18 @@ class Journal:
         requests: Mapping[str, ScoreRequest | GenerateRequest],
         answered: Sequence[Ask],
         seconds: float = 0.0,
+        failed: Mapping[str, str] | None = None,
     ) -> None:
-        """Keep a batch: what was computed, and the answers that are complete with it. All or nothing."""
+        """Keep a batch: what was computed, and the answers that are complete with it. All or nothing.
+
+        ``failed`` says for keys that have no response why the engine gave none. Nothing is kept under such a key:
+        another run asks again.
+        """
         now = _now()
         with self._transaction() as db:
             for result in results:
+                if result.error:
+                    continue
                 db.execute(
                     "INSERT INTO responses VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING",
                     [result.key, info.sha256, len(requests[result.key].prompt), info.format, now],
@@ -178,8 +186,8 @@ class Journal:
                 [_item_row(suite, a.item) for a in answered],
             )
             db.executemany(
-                f"INSERT INTO answers VALUES ({','.join('?' * 17)}) ON CONFLICT DO NOTHING",
-                [self._answer_row(run, suite, protocol, a) for a in answered],
+                f"INSERT INTO answers VALUES ({','.join('?' * 18)}) ON CONFLICT DO NOTHING",
+                [self._answer_row(run, suite, protocol, a, failed or {}) for a in answered],
             )
             db.execute("UPDATE runs SET updated_at = ?, seconds = seconds + ? WHERE id = ?", [now, seconds, run.id])
 
@@ -204,7 +212,32 @@ class Journal:
             finished = _now() if status == "done" else None
             db.execute("UPDATE runs SET status = ?, finished_at = ? WHERE id = ?", [status, finished, run.id])
 
-    def _answer_row(self, run: RunId, suite: Suite, protocol: Protocol, ask: Ask) -> _Answer:
+    def engine_errors(self, run: RunId) -> int:
+        """Questions of a run that the engine died of."""
+        with explained(self.path):
+            row = self._connection.execute(
+                "SELECT count(*) FROM answers WHERE run = ? AND outcome = ?", [run.id, ENGINE_ERROR]
+            ).fetchone()
+        return int(row[0])
+
+    def forget_errors(self, run: RunId) -> None:
+        """Have the questions that the engine died of asked again."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM answers WHERE run = ? AND outcome = ?", [run.id, ENGINE_ERROR])
+
+    def keep_proof(self, info: ModelInfo, proof: Proof) -> None:
+        """Write down what ``cultev doctor`` measured, in the place of what it measured before."""
+        with self._transaction() as db:
+            _add_model(db, info)
+            db.execute(
+                "INSERT OR REPLACE INTO proofs VALUES (?,?,?,?,?,?,?,?,?,?)",
+                [
+                    info.sha256, _engine(info), proof.n_requests, proof.n_options, proof.noise_per_token,
+                    proof.worst_per_token, proof.worst_total, proof.tolerance, int(proof.holds), _now(),
+                ],
+            )  # fmt: skip
+
+    def _answer_row(self, run: RunId, suite: Suite, protocol: Protocol, ask: Ask, failed: Mapping[str, str]) -> _Answer:
         place = (
             run.id,
             suite.content_hash,
@@ -215,12 +248,15 @@ class Journal:
         )
         options = json.dumps(ask.options)
         if ask.request is None:
-            return (*place, None, None, options, TOO_LONG, None, 0, *[None] * 5)
+            return (*place, None, None, options, TOO_LONG, None, 0, *[None] * 5, "")
+        errors = [failed[key] for key in ask.keys if key in failed]
+        if errors:
+            return (*place, None, None, options, ENGINE_ERROR, None, 0, *[None] * 5, _text(errors[0]))
         choice = self._choose(protocol, ask)
         picked = [choice.by_norm.get(norm) for norm in ("sum", "token", "byte", "char", "pmi")]
         prior = ask.prior.key if ask.prior else None
         return (
-            *place, ask.request.key, prior, options, choice.outcome, choice.picked, int(choice.tied), *picked,
+            *place, ask.request.key, prior, options, choice.outcome, choice.picked, int(choice.tied), *picked, "",
         )  # fmt: skip
 
     def _choose(self, protocol: Protocol, ask: Ask) -> Choice:
@@ -235,6 +271,11 @@ class Journal:
         return [ContinuationScore(*row) for row in rows]
 
 
+def _engine(info: ModelInfo) -> str:
+    """What computes, in words."""
+    return " ".join([info.format, *(f"{k}={v}" for k, v in sorted(info.extra.items()))])
+
+
 def _add_model(db: sqlite3.Connection, info: ModelInfo) -> None:
     db.execute(
         "INSERT INTO models VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
@@ -243,11 +284,6 @@ def _add_model(db: sqlite3.Connection, info: ModelInfo) -> None:
             info.n_params, info.n_ctx, info.n_vocab, info.file_bytes, info.template_sha256, int(info.reference),
         ],
     )  # fmt: skip
-
-
-def _engine(info: ModelInfo) -> str:
-    """Which engine ran, in what way."""
-    return " ".join([info.format, *(f"{k}={v}" for k, v in sorted(info.extra.items()))])
 
 
 def _item_row(suite: Suite, item: Item) -> _Answer:

@@ -23,6 +23,8 @@ TEXT_KEY_VERSION = b"generate/1"
 
 _ANCHORS = ("\n", ".", "a", " a", "\n\n")
 """Texts before which another is tokenized to find its tokens in the middle of a text."""
+STRICT = b"/strict"
+"""Follows the version in the key of a response whose computation had a fixed shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +72,14 @@ def asks(suite: Suite, protocol: Protocol, backend: Backend) -> Iterator[Ask]:
         country = country_of(suite, item, code)
         question = ask(item, code, protocol.mode, variant, country)
         request: ScoreRequest | GenerateRequest
-        request = to_reasoning(backend, question, protocol) if question.reasons else to_request(backend, question)
+        if question.reasons:
+            request = to_reasoning(backend, question, protocol)
+        else:
+            request = to_request(backend, question, strict=protocol.strict)
         prior = None
         if protocol.pmi:
-            prior = to_request(backend, content_free(item, code, protocol.mode, variant.order))
+            free = content_free(item, code, protocol.mode, variant.order)
+            prior = to_request(backend, free, strict=protocol.strict)
         n_tokens = longest(request)
         fits = max(n_tokens, longest(prior) if prior else 0) <= backend.n_ctx
         yield Ask(
@@ -148,7 +154,7 @@ def prompt_text(backend: Backend, question: Question) -> str:
     return text if backend.has_template else f"{text}\n{question.lead}"
 
 
-def to_request(backend: Backend, question: Question) -> ScoreRequest:
+def to_request(backend: Backend, question: Question, *, strict: bool = False) -> ScoreRequest:
     """Tokenize a question.
 
     An answer's tokens are those of prompt + answer together; where a tokenizer merges across the border, the
@@ -156,8 +162,7 @@ def to_request(backend: Backend, question: Question) -> ScoreRequest:
     answer, so that all are compared from the same point.
     """
     text = prompt_text(backend, question)
-    prompt = backend.encode(text)
-    whole = [backend.encode(text + continuation) for continuation in question.continuations]
+    prompt, *whole = backend.encode_all([text, *(text + continuation for continuation in question.continuations)])
     border = min([len(prompt), *(common_prefix(prompt, w) for w in whole), *(len(w) - 1 for w in whole)])
     if border < 1:
         raise EngineError(
@@ -168,7 +173,7 @@ def to_request(backend: Backend, question: Question) -> ScoreRequest:
         Continuation(c, tuple(w[border:])) for c, w in zip(question.continuations, whole, strict=True)
     )
     head = tuple(prompt[:border])
-    return ScoreRequest(_key(backend.info.sha256, head, continuations), head, continuations)
+    return ScoreRequest(_key(backend.info.sha256, head, continuations, strict), head, continuations)
 
 
 def to_reasoning(backend: Backend, question: Question, protocol: Protocol) -> GenerateRequest:
@@ -186,7 +191,7 @@ def to_reasoning(backend: Backend, question: Question, protocol: Protocol) -> Ge
         "", prompt, protocol.max_tokens, question.reasoning_stops, protocol.temperature, protocol.seed,
         follow_up=follow,
     )  # fmt: skip
-    return replace(request, key=text_key(backend.info.sha256, request))
+    return replace(request, key=text_key(backend.info.sha256, request, protocol.strict))
 
 
 def encode_within(backend: Backend, text: str) -> list[int]:
@@ -214,9 +219,9 @@ def longest(request: ScoreRequest | GenerateRequest) -> int:
     return len(request.prompt) + max(len(c.tokens) for c in request.continuations)
 
 
-def text_key(model: str, request: GenerateRequest) -> str:
+def text_key(model: str, request: GenerateRequest, strict: bool = False) -> str:
     """The same text asked of the same model in the same way, its follow-up included, has the same key."""
-    digest = hashlib.sha256(TEXT_KEY_VERSION)
+    digest = hashlib.sha256(TEXT_KEY_VERSION + STRICT if strict else TEXT_KEY_VERSION)
     digest.update(bytes.fromhex(model))
     follow = request.follow_up or FollowUp((), ())
     how = {
@@ -229,9 +234,9 @@ def text_key(model: str, request: GenerateRequest) -> str:
     return digest.hexdigest()
 
 
-def _key(model: str, prompt: Sequence[int], continuations: Sequence[Continuation]) -> str:
-    """The same question to the same model has the same key, and nothing else has."""
-    digest = hashlib.sha256(KEY_VERSION)
+def _key(model: str, prompt: Sequence[int], continuations: Sequence[Continuation], strict: bool) -> str:
+    """The same question to the same model, as strictly computed, has the same key, and nothing else has."""
+    digest = hashlib.sha256(KEY_VERSION + STRICT if strict else KEY_VERSION)
     digest.update(bytes.fromhex(model))
     for part in (prompt, *(c.tokens for c in continuations)):
         digest.update(len(part).to_bytes(4, "little"))

@@ -30,14 +30,22 @@ class Protocol:
     norm: str = "sum"
     pmi: bool = False
     n_ctx: int | None = None
+    strict: bool = False
+    """Whether every computation has a fixed shape (``EngineSettings.strict``): no answer of another kind will do."""
     prompts: str = PROMPT_VERSION
     max_tokens: int = 256
     temperature: float = 0.0
     seed: int = 0
 
     def canonical(self) -> str:
-        """JSON with sorted keys: what is hashed and stored. What only reasoning has is left out of other modes."""
+        """JSON with sorted keys: what is hashed and stored.
+
+        What only reasoning has is left out of other modes, and ``strict`` unless it is set: runs from before these
+        words are still the same runs.
+        """
         words = asdict(self)
+        if not self.strict:
+            del words["strict"]
         if self.mode != "cot":
             for name in ("max_tokens", "temperature", "seed"):
                 del words[name]

@@ -76,6 +76,20 @@ MIGRATIONS: tuple[str, ...] = (
         FROM answers a, json_each(a.options) o JOIN scores x ON x.key = a.key AND x.seq = o.key;
     """,
     """
+    ALTER TABLE answers ADD COLUMN error TEXT NOT NULL DEFAULT '';
+    CREATE TABLE proofs (
+        model TEXT NOT NULL REFERENCES models(sha256), engine TEXT NOT NULL, n_requests INTEGER NOT NULL,
+        n_options INTEGER NOT NULL, noise_per_token REAL NOT NULL, worst_per_token REAL NOT NULL,
+        worst_total REAL NOT NULL, tolerance REAL NOT NULL, holds INTEGER NOT NULL, checked_at TEXT NOT NULL,
+        PRIMARY KEY (model, engine)
+    ) WITHOUT ROWID;
+    CREATE VIEW v_engine_errors AS
+        SELECT a.run, m.name AS model, s.name AS suite, a.item, a.language, a.context, a.option_order, a.error
+        FROM answers a JOIN runs r ON r.id = a.run JOIN models m ON m.sha256 = r.model
+             JOIN suites s ON s.content_hash = a.suite
+        WHERE a.outcome = 'engine_error';
+    """,
+    """
     CREATE TABLE texts (
         key TEXT PRIMARY KEY REFERENCES responses(key), text TEXT NOT NULL, finish TEXT NOT NULL,
         n_tokens INTEGER NOT NULL, max_tokens INTEGER NOT NULL, temperature REAL NOT NULL, seed INTEGER NOT NULL,

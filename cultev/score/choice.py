@@ -21,7 +21,8 @@ from dataclasses import dataclass
 
 from cultev.backend.types import ContinuationScore
 
-CORRECT, INCORRECT, TOO_LONG = "correct", "incorrect", "too_long"
+CORRECT, INCORRECT, TOO_LONG, ENGINE_ERROR = "correct", "incorrect", "too_long", "engine_error"
+"""The last two are no answers: the question does not fit the context, or the engine died of it twice."""
 
 TIE = 1e-6
 """Nats within which the best options count as equal: far below what separates real answers, above float noise."""

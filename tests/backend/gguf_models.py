@@ -7,6 +7,7 @@ arguments give the same bytes.
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import gguf
@@ -64,6 +65,21 @@ def _add_tokenizer(writer: gguf.GGUFWriter, vocab: int, add_bos: bool, pre: str)
     writer.add_add_bos_token(add_bos)
 
 
+ARCHITECTURES = ("llama", "qwen2", "gemma2", "olmoe", "mamba", "mamba2", "jamba", "bert")
+"""What ``write_tiny_gguf`` knows: plain attention (with and without biases), attention of which every other layer
+has a sliding window of WINDOW tokens, a mixture of experts, two recurrent kinds, a hybrid of recurrent and
+attention layers, and an encoder for embeddings."""
+
+WINDOW = 16
+"""Tokens that gemma2's sliding layers see."""
+
+EXPERTS = 4
+"""Of which 2 compute each token."""
+
+STATE, CONVOLUTION = 8, 4
+"""Width of a recurrent layer's state, and of the convolution before it."""
+
+
 def write_tiny_gguf(
     path: Path | str,
     *,
@@ -83,11 +99,11 @@ def write_tiny_gguf(
 
     Args:
         path: where; an existing file is replaced.
-        architecture: 'llama' (own output matrix) or 'qwen2' (tied embeddings, biases on q, k and v).
-        layers: transformer blocks.
+        architecture: one of ``ARCHITECTURES``.
+        layers: blocks; jamba's odd ones are attention, all others of it recurrent.
         embd: width; a multiple of 2 * heads.
         heads: attention heads.
-        kv_heads: heads of keys and values; divides ``heads``.
+        kv_heads: heads of keys and values; divides ``heads`` (olmoe and bert: always as many).
         vocab: tokens, at least 273; those beyond the tokenizer's own are unused.
         n_ctx: longest context in tokens, as the header states it.
         seed: of the weights.
@@ -95,10 +111,8 @@ def write_tiny_gguf(
         add_bos: whether the header asks for a BOS before every text.
         name: general.name in the header.
     """
-    if architecture not in ("llama", "qwen2"):
-        raise ValueError(f"architecture must be llama or qwen2, not {architecture}")
-    random = np.random.default_rng(seed)
-    ffn, kv_dim = 2 * embd, embd // heads * kv_heads
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"architecture must be one of {ARCHITECTURES}, not {architecture}")
     writer = gguf.GGUFWriter(str(path), architecture)
     writer.add_name(name)
     writer.add_license("apache-2.0")
@@ -106,45 +120,187 @@ def write_tiny_gguf(
     writer.add_context_length(n_ctx)
     writer.add_embedding_length(embd)
     writer.add_block_count(layers)
-    writer.add_feed_forward_length(ffn)
-    writer.add_head_count(heads)
-    writer.add_head_count_kv(kv_heads)
-    writer.add_rope_dimension_count(embd // heads)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_freq_base(10000.0)
     writer.add_vocab_size(vocab)
     _add_tokenizer(writer, vocab, add_bos, "qwen2" if architecture == "qwen2" else "gpt-2")
     if chat_template is not None:
         writer.add_chat_template(chat_template)
-
-    def matrix(tensor: str, rows: int, columns: int, gain: float = 1.0) -> None:
-        weights = random.standard_normal((rows, columns)) * (gain / np.sqrt(columns))
-        writer.add_tensor(f"{tensor}.weight", weights.astype(np.float16))
-
-    def vector(tensor: str, values: np.ndarray) -> None:
-        writer.add_tensor(tensor, values.astype(np.float32))  # llama.cpp wants norms and biases in f32
-
-    # Gain 3 on what makes the logits: an answer's probability should differ visibly from 1 / vocab.
-    matrix("token_embd", vocab, embd, 3.0)
-    if architecture == "llama":
-        matrix("output", vocab, embd, 3.0)
-    vector("output_norm.weight", np.ones(embd))
-    for layer in range(layers):
-        block = f"blk.{layer}"
-        vector(f"{block}.attn_norm.weight", np.ones(embd))
-        matrix(f"{block}.attn_q", embd, embd)
-        matrix(f"{block}.attn_k", kv_dim, embd)
-        matrix(f"{block}.attn_v", kv_dim, embd)
-        matrix(f"{block}.attn_output", embd, embd)
-        if architecture == "qwen2":
-            for part, width in (("q", embd), ("k", kv_dim), ("v", kv_dim)):
-                vector(f"{block}.attn_{part}.bias", 0.1 * random.standard_normal(width))
-        vector(f"{block}.ffn_norm.weight", np.ones(embd))
-        matrix(f"{block}.ffn_gate", ffn, embd)
-        matrix(f"{block}.ffn_up", ffn, embd)
-        matrix(f"{block}.ffn_down", embd, ffn)
+    model = _Tiny(writer, architecture, layers, embd, heads, kv_heads, np.random.default_rng(seed))
+    model.add_sizes()
+    model.add_tensors(vocab, n_ctx)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return Path(path)
+
+
+def quantize(source: Path, target: Path, kind: str) -> Path:
+    """Quantize a model with llama.cpp's own quantizer, every matrix that can be; ``kind``: 'Q4_0', 'Q8_0', 'Q4_K_M'.
+
+    Q4_K needs rows that are multiples of 256 wide.
+    """
+    import llama_cpp
+
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind}")
+    params.nthread = 2
+    code = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params))
+    assert code == 0
+    return target
+
+
+class _Tiny:
+    """Puts one model's sizes and random tensors into a writer, under llama.cpp's names."""
+
+    def __init__(
+        self,
+        writer: gguf.GGUFWriter,
+        architecture: str,
+        layers: int,
+        embd: int,
+        heads: int,
+        kv_heads: int,
+        random: np.random.Generator,
+    ) -> None:
+        self.writer, self.architecture, self.random = writer, architecture, random
+        self.layers, self.embd, self.heads, self.kv_heads = layers, embd, heads, kv_heads
+        if architecture in ("olmoe", "bert"):
+            self.kv_heads = heads  # these have no grouped heads
+        self.ffn, self.kv_dim, self.inner = 2 * embd, embd // heads * self.kv_heads, 2 * embd
+        self.rank = 4
+        """Of the recurrent layers' time step; mamba2's heads."""
+
+    def is_recurrent(self, layer: int) -> bool:
+        return self.architecture in ("mamba", "mamba2") or (self.architecture == "jamba" and layer % 2 == 0)
+
+    def add_sizes(self) -> None:
+        w = self.writer
+        recurrent = [self.is_recurrent(layer) for layer in range(self.layers)]
+        w.add_feed_forward_length(0 if all(recurrent) else self.ffn)
+        w.add_head_count(0 if all(recurrent) else self.heads)
+        w.add_head_count_kv([0 if r else self.kv_heads for r in recurrent] if any(recurrent) else self.kv_heads)
+        if any(recurrent):
+            w.add_ssm_conv_kernel(CONVOLUTION)
+            w.add_ssm_inner_size(self.inner)
+            w.add_ssm_state_size(STATE)
+            w.add_ssm_time_step_rank(self.rank)
+            w.add_ssm_group_count(1)
+        if self.architecture == "bert":
+            w.add_layer_norm_eps(1e-5)
+            w.add_causal_attention(False)
+            w.add_token_type_count(1)
+            w.add_pooling_type(gguf.PoolingType.MEAN)
+            return
+        w.add_layer_norm_rms_eps(1e-5)
+        w.add_rope_dimension_count(self.embd // self.heads)
+        w.add_rope_freq_base(10000.0)
+        if self.architecture == "gemma2":
+            w.add_sliding_window(WINDOW)
+            w.add_key_length(self.embd // self.heads)
+            w.add_value_length(self.embd // self.heads)
+            w.add_attn_logit_softcapping(50.0)
+            w.add_final_logit_softcapping(30.0)
+        if self.architecture == "olmoe":
+            w.add_expert_count(EXPERTS)
+            w.add_expert_used_count(2)
+
+    def add_tensors(self, vocab: int, n_ctx: int) -> None:
+        # Gain 3 on what makes the logits: an answer's probability should differ visibly from 1 / vocab.
+        self.matrix("token_embd", vocab, self.embd, gain=3.0)
+        if self.architecture not in ("qwen2", "gemma2", "bert"):  # the others' output matrix is token_embd
+            self.matrix("output", vocab, self.embd, gain=3.0)
+        if self.architecture == "bert":
+            self.matrix("token_types", 1, self.embd, kind=np.float32)
+            self.matrix("position_embd", n_ctx, self.embd, kind=np.float32)
+            self.norm("token_embd_norm", bias=True)
+        else:
+            self.norm("output_norm")
+        for layer in range(self.layers):
+            block = f"blk.{layer}"
+            if self.architecture == "bert":
+                self.encoder(block)
+                continue
+            self.norm(f"{block}.attn_norm")
+            if self.is_recurrent(layer):
+                self.recurrent(block)
+            else:
+                self.attention(block)
+            if self.architecture not in ("mamba", "mamba2"):
+                self.norm(f"{block}.ffn_norm")
+                self.experts(block) if self.architecture == "olmoe" else self.feed_forward(block)
+            if self.architecture == "gemma2":
+                self.norm(f"{block}.post_attention_norm")
+                self.norm(f"{block}.post_ffw_norm")
+
+    def matrix(self, tensor: str, *shape: int, gain: float = 1.0, kind: type = np.float16) -> None:
+        weights = self.random.standard_normal(shape) * (gain / np.sqrt(shape[-1]))
+        self.writer.add_tensor(f"{tensor}.weight", weights.astype(kind))
+
+    def vector(self, tensor: str, values: np.ndarray) -> None:
+        self.writer.add_tensor(tensor, values.astype(np.float32))  # llama.cpp wants norms and biases in f32
+
+    def norm(self, tensor: str, width: int = 0, *, bias: bool = False) -> None:
+        self.vector(f"{tensor}.weight", np.ones(width or self.embd))
+        if bias:
+            self.vector(f"{tensor}.bias", np.zeros(width or self.embd))
+
+    def bias(self, tensor: str, width: int, mean: float = 0.0) -> None:
+        self.vector(f"{tensor}.bias", mean + 0.1 * self.random.standard_normal(width))
+
+    def attention(self, block: str) -> None:
+        self.matrix(f"{block}.attn_q", self.embd, self.embd)
+        self.matrix(f"{block}.attn_k", self.kv_dim, self.embd)
+        self.matrix(f"{block}.attn_v", self.kv_dim, self.embd)
+        self.matrix(f"{block}.attn_output", self.embd, self.embd)
+        if self.architecture == "qwen2":
+            for part, width in (("q", self.embd), ("k", self.kv_dim), ("v", self.kv_dim)):
+                self.bias(f"{block}.attn_{part}", width)
+        if self.architecture == "olmoe":
+            self.norm(f"{block}.attn_q_norm")
+            self.norm(f"{block}.attn_k_norm", self.kv_dim)
+
+    def feed_forward(self, block: str) -> None:
+        self.matrix(f"{block}.ffn_gate", self.ffn, self.embd)
+        self.matrix(f"{block}.ffn_up", self.ffn, self.embd)
+        self.matrix(f"{block}.ffn_down", self.embd, self.ffn)
+
+    def experts(self, block: str) -> None:
+        self.matrix(f"{block}.ffn_gate_inp", EXPERTS, self.embd, kind=np.float32)
+        self.matrix(f"{block}.ffn_gate_exps", EXPERTS, self.ffn, self.embd)
+        self.matrix(f"{block}.ffn_up_exps", EXPERTS, self.ffn, self.embd)
+        self.matrix(f"{block}.ffn_down_exps", EXPERTS, self.embd, self.ffn)
+
+    def recurrent(self, block: str) -> None:
+        # Slow decay (small a and time step), little that passes the state by (d): what lies far back shows.
+        two = self.architecture == "mamba2"
+        mixed = self.inner + 2 * STATE if two else self.inner
+        self.matrix(f"{block}.ssm_in", self.inner + mixed + self.rank if two else 2 * self.inner, self.embd)
+        self.matrix(f"{block}.ssm_conv1d", mixed, CONVOLUTION, kind=np.float32)
+        self.bias(f"{block}.ssm_conv1d", mixed)
+        if two:
+            self.bias(f"{block}.ssm_dt", self.rank, -2.0)
+            self.vector(f"{block}.ssm_a", -0.1 * np.arange(1.0, self.rank + 1)[:, None])
+            self.vector(f"{block}.ssm_d", np.full((self.rank, 1), 0.1))
+            self.vector(f"{block}.ssm_norm.weight", np.ones((1, self.inner)))
+        else:
+            self.matrix(f"{block}.ssm_x", self.rank + 2 * STATE, self.inner, gain=3.0)
+            self.matrix(f"{block}.ssm_dt", self.inner, self.rank)
+            self.bias(f"{block}.ssm_dt", self.inner, -2.0)
+            self.vector(f"{block}.ssm_a", -0.1 * np.tile(np.arange(1.0, STATE + 1), (self.inner, 1)))
+            self.vector(f"{block}.ssm_d", np.full(self.inner, 0.1))
+        if self.architecture == "jamba":
+            self.norm(f"{block}.ssm_dt_norm", self.rank)
+            self.norm(f"{block}.ssm_b_norm", STATE)
+            self.norm(f"{block}.ssm_c_norm", STATE)
+        self.matrix(f"{block}.ssm_out", self.embd, self.inner)
+
+    def encoder(self, block: str) -> None:
+        for part in ("q", "k", "v", "output"):
+            self.matrix(f"{block}.attn_{part}", self.embd, self.embd)
+            self.bias(f"{block}.attn_{part}", self.embd)
+        self.norm(f"{block}.attn_output_norm", bias=True)
+        self.matrix(f"{block}.ffn_up", self.ffn, self.embd)
+        self.bias(f"{block}.ffn_up", self.ffn)
+        self.matrix(f"{block}.ffn_down", self.embd, self.ffn)
+        self.bias(f"{block}.ffn_down", self.embd)
+        self.norm(f"{block}.layer_output_norm", bias=True)

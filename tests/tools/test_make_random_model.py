@@ -93,7 +93,7 @@ def test_the_quantized_model_loads_decodes_and_is_the_same_twice(tmp_path: Path)
 
 
 def test_f16_needs_no_quantizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tool, "quantize", None)
+    monkeypatch.setattr(tool, "run_quantizer", None)
     said: list[str] = []
     path = tmp_path / "deep" / "f16.gguf"
     tool.make_model(path, "tiny-llama", "f16", say=said.append)
@@ -101,9 +101,14 @@ def test_f16_needs_no_quantizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert said and said[0].startswith("2,")
 
 
-def test_a_failed_quantization_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_a_failed_quantization_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("llama_cpp")
-    source = tmp_path / "not.gguf"
-    source.write_bytes(b"GGUF but no more")
-    with pytest.raises(RuntimeError, match="could not quantize"):
-        tool.quantize(source, tmp_path / "out.gguf", "q4_0", 1)
+
+    def fail(source: Path, target: Path, quant: str, *, threads: int) -> None:
+        target.write_bytes(b"half")
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(tool, "run_quantizer", fail)
+    with pytest.raises(RuntimeError, match="no"):
+        tool.make_model(tmp_path / "out.gguf", "tiny-llama", "q4_0")
+    assert not list(tmp_path.iterdir())

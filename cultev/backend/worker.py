@@ -1,0 +1,459 @@
+"""A ``Backend`` whose engine runs in a process of its own: native code may abort, and the run goes on.
+
+When the process dies, what it was computing is computed again one by one in a new one, then the rest as before. A
+request that kills a process, and alone another one, gets a result that says so. Requests reach the engine in the same
+windows as in this process, so that what is computed is the same to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cultev.backend.prefix import Limits, windows
+from cultev.backend.types import (
+    EngineSettings,
+    Fault,
+    GenerateRequest,
+    GenerateResult,
+    Message,
+    ModelInfo,
+    ScoreRequest,
+    ScoreResult,
+    ignore_fault,
+    ignore_start,
+)
+from cultev.backend.worker_child import Death, Died, EngineProcess
+from cultev.backend.worker_pipe import raised
+from cultev.errors import EngineError, ModelDamaged
+
+OPENER = "cultev.backend.load:open_backend"
+"""What opens an engine in its process: 'module:function', called with the arguments and the settings."""
+
+CHUNK = 256
+"""Requests that travel at once."""
+
+HOPELESS = 3
+"""Requests in a row, with nothing computed between, after which it is tried whether the engine computes anything."""
+
+BARREN = 8
+"""Deaths in a row, with nothing computed between, after which the engine is given up."""
+
+BLAMELESS = 2
+"""Batches that killed the engine although it computes each of their requests alone: the batches are too large."""
+
+LEAST_BATCH = 64
+"""Tokens below which batches are not made smaller."""
+
+Request = TypeVar("Request", ScoreRequest, GenerateRequest)
+
+
+def open_worker(
+    path: Path, settings: EngineSettings | None = None, on_fault: Callable[[Fault], None] = ignore_fault
+) -> WorkerBackend:
+    """Load a model with the engine for its format, into a process of its own.
+
+    Raises:
+        MissingExtra, ModelError, EngineError: see ``cultev.errors``.
+    """
+    return WorkerBackend(OPENER, path, settings=settings, name=path.name, on_fault=on_fault)
+
+
+class _Lost(Exception):
+    """The process died with these keys in flight."""
+
+    def __init__(self, death: Death, keys: tuple[str, ...]) -> None:
+        super().__init__(death.reason)
+        self.death = death
+        self.keys = keys
+
+
+class WorkerBackend:
+    """Runs another ``Backend`` in a child process. One stream of results at a time.
+
+    Args:
+        opener: 'module:function', called in the child with ``arguments`` and the settings.
+        arguments: anything that can be pickled.
+        settings: passed on; ``batch`` is made smaller when the engine's memory does not suffice.
+        name: the model's, for messages.
+        on_fault: see ``Backend.on_fault``.
+
+    Raises:
+        CultevError: what the child's constructor raises, as it is.
+        ModelDamaged, EngineError: the child died while it loaded the model.
+    """
+
+    def __init__(
+        self,
+        opener: str,
+        *arguments: Any,
+        settings: EngineSettings | None = None,
+        name: str = "the model",
+        on_fault: Callable[[Fault], None] = ignore_fault,
+    ) -> None:
+        self.on_start: Callable[[Sequence[str]], None] = ignore_start
+        self.on_fault = on_fault
+        self.restarts = 0
+        """Processes that were started in the place of dead ones."""
+        self._opener, self._arguments, self._name = opener, arguments, name
+        self._settings = settings or EngineSettings()
+        self._closed = False
+        self._stream: object = None
+        """Stands for the stream that is open."""
+        self._known: tuple[str, Any] | None = None
+        """A method and a request that this engine has answered."""
+        self._killers = self._barren = self._blameless = 0
+        self._process, opened = self._start()
+        self.info: ModelInfo = opened[0]
+        self.n_ctx: int = opened[1]
+        self.has_template: bool = opened[2]
+        # What fits the context must not change when memory has become scarcer.
+        self._settings = replace(self._settings, n_ctx=self.n_ctx)
+
+    @property
+    def pid(self) -> int:
+        """The process that computes at present (or did until it died)."""
+        return self._process.pid
+
+    # The process
+
+    def _start(self) -> tuple[EngineProcess, Sequence[Any]]:
+        """A new process with the model loaded; with smaller batches if memory seems to have killed the first."""
+        retried = False
+        while True:
+            process = EngineProcess()
+            try:
+                kind, *rest = message = process.open(self._opener, (*self._arguments, self._settings))
+            except Died as died:
+                if died.death.memory and not retried:
+                    retried = True
+                    smaller = f" with batches of {self._settings.batch} tokens" if self._shrink() else ""
+                    text = f"the model is loaded again{smaller}"
+                    self.on_fault(Fault(f"{died.death.reason}, while loading", (), text))
+                    continue
+                raise self._cannot_load(died.death) from None
+            except BaseException:
+                process.kill()
+                raise
+            if kind != "opened":
+                process.close()
+                raise raised(message)
+            return process, rest
+
+    def _cannot_load(self, death: Death) -> EngineError | ModelDamaged:
+        said = f"The engine died while it loaded {self._name} ({death.reason})."
+        if death.memory:
+            return EngineError(said, "Free some memory, or use a smaller model, quantization or --n-ctx.")
+        return ModelDamaged(said, "Compare the model's size and checksum with the place it came from.")
+
+    def _shrink(self) -> bool:
+        """Halve what is computed at once; False when it is small already, or fixed."""
+        batch = self._settings.batch or Limits().tokens
+        if batch <= LEAST_BATCH or self._settings.strict:
+            return False
+        parallel = max(1, (self._settings.parallel or 16) // 2)
+        self._settings = replace(self._settings, batch=max(LEAST_BATCH, batch // 2), parallel=parallel)
+        return True
+
+    def _living(self) -> EngineProcess:
+        if self._closed:
+            raise RuntimeError("the engine is closed")
+        if self._process.ended:
+            self._process, _ = self._start()
+            self.restarts += 1
+        return self._process
+
+    def close(self) -> None:
+        """End the process."""
+        self._closed = True
+        self._process.close()
+
+    # One answer
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        """A method's value; asked once more when the process dies over it."""
+        for attempt in range(2):
+            process = self._living()
+            try:
+                process.send("call", name, arguments)
+                message = process.receive()
+            except Died as died:
+                death = died.death
+                if attempt == 0:
+                    self.on_fault(Fault(death.reason, (), f"it is started again ({name})"))
+            except BaseException:
+                process.kill()  # an answer that nobody waits for would be taken for the next one's
+                raise
+            else:
+                if message[0] != "value":
+                    raise raised(message)
+                return message[1]
+        raise EngineError(f"The engine died twice of one call, {name} ({death.reason}).", _DOCTOR)
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """See ``Backend.render``."""
+        return str(self._call("render", messages))
+
+    def encode(self, text: str) -> list[int]:
+        """See ``Backend.encode``."""
+        return list(self._call("encode", text))
+
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """See ``Backend.encode_all``."""
+        return list(self._call("encode_all", list(texts)))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """See ``Backend.decode``."""
+        return str(self._call("decode", list(tokens)))
+
+    def token_text(self, token: int) -> str:
+        """See ``Backend.token_text``."""
+        return str(self._call("token_text", token))
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See ``Backend.embed``."""
+        vectors: NDArray[np.float32] = self._call("embed", list(texts))
+        return vectors
+
+    def raw_prompt_rate(self, n_tokens: int = 512) -> float:
+        """See ``Backend.raw_prompt_rate``."""
+        return float(self._call("raw_prompt_rate", n_tokens))
+
+    def raw_decode_rate(self, n_sequences: int, n_tokens: int = 32, n_past: int = 64) -> float:
+        """See ``Backend.raw_decode_rate``."""
+        return float(self._call("raw_decode_rate", n_sequences, n_tokens, n_past))
+
+    # Streams of results
+
+    def score(self, requests: Iterable[ScoreRequest], *, skip: Container[str] = ()) -> Iterator[list[ScoreResult]]:
+        """See ``Backend.score``.
+
+        Raises:
+            EngineError: the engine dies of whatever it is asked.
+        """
+        for window in windows(requests):
+            if any(r.key not in skip for r in window):
+                yield from _withhold(self._score_window(window, skip))
+
+    def generate(
+        self, requests: Iterable[GenerateRequest], *, skip: Container[str] = ()
+    ) -> Iterator[list[GenerateResult]]:
+        """See ``Backend.generate``.
+
+        Raises:
+            EngineError: the engine dies of whatever it is asked.
+        """
+        yield from _withhold(self._generate(r for r in requests if r.key not in skip))
+
+    def _score_window(self, window: Sequence[ScoreRequest], skip: Container[str]) -> Iterator[list[ScoreResult]]:
+        done: set[str] = set()
+        while True:
+            have = {r.key for r in window if r.key in skip or r.key in done}
+            if len(have) == len(window):
+                return
+            lost = None
+            try:
+                for batch in self._attempt("score", iter(window), have):
+                    done.update(r.key for r in batch)
+                    if self._known is None:
+                        self._known = "score", next(r for r in window if r.key == batch[0].key)
+                    yield batch
+            except _Lost as error:
+                lost = error
+            if lost is None:
+                return
+            suspects = [r for r in window if r.key in lost.keys and r.key not in have and r.key not in done]
+            for batch in self._one_by_one("score", suspects, lost):
+                done.update(r.key for r in batch)
+                yield batch
+
+    def _generate(self, requests: Iterator[GenerateRequest]) -> Iterator[list[GenerateResult]]:
+        given: dict[str, GenerateRequest] = {}
+        """What a process was given and has not answered."""
+
+        def remembered(source: Iterable[GenerateRequest]) -> Iterator[GenerateRequest]:
+            for request in source:
+                given[request.key] = request
+                yield request
+
+        again: list[GenerateRequest] = []
+        while True:
+            lost = None
+            try:
+                for batch in self._attempt("generate", remembered(chain(again, requests)), ()):
+                    for result in batch:
+                        request = given.pop(result.key, None)
+                        self._known = self._known or ("generate", request)
+                    yield batch
+            except _Lost as error:
+                lost = error
+            if lost is None:
+                return
+            suspects = [given.pop(key) for key in lost.keys if key in given]
+            yield from self._one_by_one("generate", suspects, lost)
+            again = list(given.values())
+            given.clear()
+
+    def _attempt(self, method: str, source: Iterator[Any], skip: Container[str]) -> Iterator[list[Any]]:
+        """One stream through the present process.
+
+        Raises:
+            _Lost: the process died; everything that it had answered has been yielded.
+        """
+        if self._stream is not None and not self._process.ended:
+            _bring_to_rest(self._process)  # a stream that somebody left without closing it
+        self._stream = stream = object()
+        process = self._living()
+        flight: dict[str, None] = {}
+        ended = False
+        try:
+            process.send("stream", method, *_chunk(source, skip))
+            while True:
+                kind, *rest = message = process.receive()
+                if kind == "results":
+                    for result in rest[0]:
+                        flight.pop(result.key, None)
+                    self._killers = self._barren = 0
+                    yield rest[0]
+                    if self._stream is not stream:
+                        raise RuntimeError("another stream of results has begun")
+                    process.send("next")
+                elif kind == "started":
+                    flight.update(dict.fromkeys(rest[0]))
+                    self.on_start(rest[0])
+                elif kind == "more":
+                    chunk = _chunk(source, skip)
+                    if self._stream is not stream:
+                        raise RuntimeError("another stream of results has begun")
+                    process.send("requests", *chunk)
+                elif kind == "done":
+                    ended = True
+                    return
+                else:
+                    ended = True
+                    raise raised(message)
+        except Died as died:
+            ended = True
+            raise _Lost(died.death, tuple(flight)) from None
+        except KeyboardInterrupt:
+            ended = True
+            process.kill()  # at once means at once: it may be far from the end of its batch, or hang
+            raise
+        finally:
+            if self._stream is stream:
+                self._stream = None
+                if not ended:
+                    _bring_to_rest(process)
+
+    # After a death
+
+    def _one_by_one(self, method: str, suspects: Sequence[Request], lost: _Lost) -> Iterator[list[Any]]:
+        """Compute again what was in flight when the process died, each request alone."""
+        many = len(suspects) > 1
+        alone = "it is started again" if not suspects else "they are asked one by one" if many else "it is asked again"
+        self._bear(lost, alone)
+        killers = self._killers
+        for request in suspects:
+            yield from self._alone(method, request)
+        if many and self._killers == killers:
+            self._blameless += 1
+            if self._blameless >= BLAMELESS and self._shrink():
+                self._blameless = 0
+                self._process.close()
+                text = f"batches are made smaller: {self._settings.batch} tokens"
+                self.on_fault(Fault("large batches killed it, their questions alone did not", (), text))
+
+    def _alone(self, method: str, request: Request) -> Iterator[list[Any]]:
+        """One request that a process died with: its answer, or, if it kills another one alone, its error."""
+        answered = False
+        while not answered:
+            lost = None
+            try:
+                for batch in self._attempt(method, iter([request]), ()):
+                    answered = True
+                    yield batch
+            except _Lost as error:
+                lost = error
+            if lost is None or answered:
+                return
+            if request.key not in lost.keys:
+                self._bear(lost, "it is started again")
+                continue
+            answered = True
+            self._killers += 1
+            if self._killers >= HOPELESS and not self._computes_anything():
+                raise EngineError(
+                    f"The engine can't run {self._name}: it died of {self._killers} questions in a row, each alone"
+                    f" ({lost.death.reason}).",
+                    _DOCTOR,
+                )
+            self._bear(lost, "for the second time, so this is set aside as engine_error")
+            yield [_failure(method, request.key, lost.death.reason)]
+
+    def _computes_anything(self) -> bool:
+        """Whether the engine answers what it has answered before: neighbours may share what kills it."""
+        if self._known is None:
+            return False
+        method, request = self._known
+        try:
+            for _ in self._attempt(method, iter([request]), ()):
+                pass
+        except _Lost:
+            return False
+        return True
+
+    def _bear(self, lost: _Lost, consequence: str) -> None:
+        """Tell of a death, unless there were too many with nothing between."""
+        self._barren += 1
+        if self._barren >= BARREN:
+            raise EngineError(f"The engine died {self._barren} times in a row ({lost.death.reason}).", _DOCTOR)
+        self.on_fault(Fault(lost.death.reason, lost.keys, consequence))
+
+
+_DOCTOR = "Run `cultev doctor` on this model; a smaller model, another quantization or a newer engine may help."
+
+
+def _chunk(source: Iterator[Any], skip: Container[str]) -> tuple[list[Any], list[str], bool]:
+    """The next requests, the keys among them that need no answer, and whether these are the last."""
+    requests = list(islice(source, CHUNK))
+    return requests, [r.key for r in requests if r.key in skip], len(requests) < CHUNK
+
+
+def _bring_to_rest(process: EngineProcess) -> None:
+    """Let a process finish the batch at hand and forget its stream."""
+    try:
+        process.send("stop")
+        while process.receive()[0] not in ("done", "error", "bug"):
+            pass
+    except Died:
+        pass
+    except BaseException:
+        process.kill()
+        raise
+
+
+def _failure(method: str, key: str, reason: str) -> ScoreResult | GenerateResult:
+    if method == "score":
+        return ScoreResult(key, (), error=reason)
+    return GenerateResult(key, "", (), "error", error=reason)
+
+
+def _withhold(batches: Iterator[list[Any]]) -> Iterator[list[Any]]:
+    """Keep errors back until something is computed after them: an engine that dies of everything blames no item."""
+    errors: list[Any] = []
+    for batch in batches:
+        if all(result.error for result in batch):
+            errors.extend(batch)
+            continue
+        if errors:
+            yield errors
+            errors = []
+        yield batch
+    if errors:
+        yield errors

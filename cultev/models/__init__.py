@@ -1,0 +1,1 @@
+"""Model files: made smaller, exported, fetched and suggested."""
