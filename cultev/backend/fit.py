@@ -235,7 +235,7 @@ def _refusal(
     with_what = f" with --n-ctx {asked.n_ctx}" if asked.n_ctx else ""
     said = f"{model.name}{with_what} does not fit: {missing:,} MB {where} are missing"
     if available is not None:
-        said += f" ({plan.needed / 1e6:,.0f} needed, {available / 1e6:,.0f} may be used)"
+        said += f" ({-(-plan.needed // 1_000_000):,} needed, {available // 1_000_000:,} may be used)"
     if asked.n_ctx:
         shorter = _shorter(least, lacks, STEP)
         if not lacks(shorter):

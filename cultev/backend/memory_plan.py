@@ -29,7 +29,7 @@ ONNX_PROCESS = 78_000_000
 """The same with onnxruntime and tokenizers, and a session of a graph without weights: measured."""
 
 GGUF_TOKEN = 420
-"""What llama.cpp's tables of a byte-level vocabulary take per token, with its merges: measured at 49,152 and 151,936."""
+"""What llama.cpp's tables of a byte-level vocabulary and its merges take per token: measured at 49,152 and 151,936."""
 
 TOKENIZER_FACTOR = 9
 """What a loaded tokenizer takes, in sizes of its tokenizer.json: measured."""
@@ -220,10 +220,11 @@ def plan_onnx(
     With V = vocabulary, E = width, F = feed-forward width, H = heads, d = their width, T = ``batch``, N = ``n_ctx``,
     s = layers * 2 * kv_heads * d * kv_bytes, the keys and values of a token::
 
-        weights  = 1.2 * files + 9 * tokenizer.json      what products want laid out anew takes the place of what was read
+        weights  = 1.2 * files + 9 * tokenizer.json       what products lay out anew takes the place of what was read
         kv_cache = 2 N s + the larger of
-                   scoring     2 min(PAST_BYTES, 64 N s)                        the rows' past, and its continuation
-                   generating  4 min(RESIDENT_BYTES, parallel N s)              likewise, and what growing leaves unused: measured
+                   scoring     2 min(PAST_BYTES, 64 N s)         the rows' past, and its continuation
+                   generating  4 min(RESIDENT_BYTES, parallel N s)     likewise, and what growing leaves unused
+                               (both measured; fused attention takes 1 row for 64, and 2 for 4)
         logits   = min(LOGITS_BYTES, 4 V T) + 4 V reads + two blocks of 4 MiB
         working  = 4 T (4 E + 3 F)
                    + of attention by plain operators 12 H min(512, T, N) N      scores, masked, softmax
@@ -248,9 +249,9 @@ def plan_onnx(
         gpu: whether the graph runs on a GPU.
     """
     slot = max(1, n_layers * 2 * kv_heads * head_dim * kv_bytes)
-    rows = min(PAST_BYTES, MAX_ROWS * n_ctx * slot)
+    rows = min(PAST_BYTES, (1 if fused else MAX_ROWS) * n_ctx * slot)
     growing = min(RESIDENT_BYTES, parallel * n_ctx * slot) if generate else 0
-    cache = 2 * n_ctx * slot + max(2 * rows, 4 * growing)
+    cache = 2 * n_ctx * slot + max(2 * rows, (2 if fused else 4) * growing)
     read = 4 * n_vocab * logits_limit(n_vocab)
     logits = max(4 * n_vocab, min(LOGITS_BYTES, 4 * n_vocab * batch)) + read + min(GATHER_BYTES, 2 * read)
     working = 4 * batch * (4 * n_embd + 3 * ffn)
