@@ -163,7 +163,9 @@ def quantize_weights(source: Path, target: Path, bits: int = 8, accuracy: int = 
     activations in blocks of their own. At 0, eight-bit weights are unpacked anew in every run (onnxruntime 1.32: for
     one row 100 times as slow as at 4, for 512 rows 1.7 times).
     """
-    quantizer = MatMulNBitsQuantizer(onnx.load(source), bits=bits, block_size=32, is_symmetric=True, accuracy_level=accuracy)
+    quantizer = MatMulNBitsQuantizer(
+        onnx.load(source), bits=bits, block_size=32, is_symmetric=True, accuracy_level=accuracy
+    )
     quantizer.process()
     products = target.with_suffix(".products.onnx")
     onnx.save(quantizer.model.model, products)

@@ -4,9 +4,10 @@
 
 Speed, memory and file size are those of a real model of that shape as optimum exports it; what it says is noise.
 ``int8`` and ``int4`` quantize weights only, in blocks of 32 as ``tools/export_reference.py`` does, the embedding in
-eight bits, multiplied in int8 as onnxruntime-genai's builder has it. The tokenizer is the working byte-level BPE of ``tools/make_random_model.py``.
+eight bits; they are multiplied in int8, as onnxruntime-genai's builder has it. The tokenizer is the working
+byte-level BPE of ``tools/make_random_model.py``.
 
-Needs torch, transformers and optimum-onnx (the ``train`` extra) besides the ``dev`` extra. Disk and memory: about
+Needs torch, transformers and optimum-onnx (the ``export`` extra) besides the ``dev`` extra. Disk and memory: about
 three times the float32 weights while it runs.
 """
 

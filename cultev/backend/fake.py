@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cultev.backend.generated import Growing
+from cultev.backend.machine import peak_memory
 from cultev.backend.prefix import Limits, plan, windows
 from cultev.backend.types import (
     Continuation,
@@ -62,6 +63,7 @@ class FakeBackend:
         self.on_fault: Callable[[Fault], None] = ignore_fault
         self.limits = limits or Limits()
         self.n_ctx = n_ctx
+        self.parallel = 16
         self.has_template = True
         self.scored = 0
         """Requests computed so far."""
@@ -124,6 +126,10 @@ class FakeBackend:
     def raw_decode_rate(self, n_sequences: int, n_tokens: int = 32, n_past: int = 64) -> float:
         """Nothing is computed."""
         return float("inf")
+
+    def peak_bytes(self) -> int | None:
+        """What the process itself has held."""
+        return peak_memory()
 
     def _score(self, request: ScoreRequest) -> ScoreResult:
         return ScoreResult(request.key, tuple(self._scores(self.decode(request.prompt), request.continuations)))

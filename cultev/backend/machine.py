@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import os
 import platform
+import re
+import sys
 from pathlib import Path
 
 ENGINES = {
@@ -74,6 +77,49 @@ def physical_cores() -> int:
         except OSError:
             cores.add(str(cpu))
     return len(cores)
+
+
+def peak_memory() -> int | None:
+    """Bytes of memory that this process has held at most, resident; None where the system doesn't tell."""
+    try:
+        if sys.platform == "win32":
+            return _windows_peak()
+        status = Path("/proc/self/status")
+        if status.exists():  # getrusage counts what the program that started this one held, too
+            line = re.search(r"^VmHWM:\s+(\d+) kB", status.read_text(), re.MULTILINE)
+            return int(line[1]) * 1024 if line else None
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    except (OSError, ValueError, AttributeError, ImportError):
+        return None  # a number for people: no reason to fail
+
+
+class _Counters(ctypes.Structure):
+    """PROCESS_MEMORY_COUNTERS of the Windows API."""
+
+    _fields_ = (
+        ("cb", ctypes.c_uint32),
+        ("PageFaultCount", ctypes.c_uint32),
+        ("PeakWorkingSetSize", ctypes.c_size_t),
+        ("WorkingSetSize", ctypes.c_size_t),
+        ("QuotaPeakPagedPoolUsage", ctypes.c_size_t),
+        ("QuotaPagedPoolUsage", ctypes.c_size_t),
+        ("QuotaPeakNonPagedPoolUsage", ctypes.c_size_t),
+        ("QuotaNonPagedPoolUsage", ctypes.c_size_t),
+        ("PagefileUsage", ctypes.c_size_t),
+        ("PeakPagefileUsage", ctypes.c_size_t),
+    )
+
+
+def _windows_peak() -> int | None:
+    kernel = getattr(ctypes, "windll").kernel32  # noqa: B009 - the name exists on Windows only
+    kernel.GetCurrentProcess.restype = ctypes.c_void_p
+    counters = _Counters(cb=ctypes.sizeof(_Counters))
+    handle = ctypes.c_void_p(kernel.GetCurrentProcess())
+    done = kernel.K32GetProcessMemoryInfo(handle, ctypes.byref(counters), counters.cb)
+    return int(counters.PeakWorkingSetSize) if done else None
 
 
 def accelerators() -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,19 +15,21 @@ from numpy.typing import NDArray
 from cultev.backend.generator import TextGenerator, Vocabulary
 from cultev.backend.logprobs import logits_limit
 from cultev.backend.machine import physical_cores
-from cultev.backend.onnx_binding import Binding, first_line
+from cultev.backend.onnx_binding import Binding
+from cultev.backend.onnx_embed import embed
 from cultev.backend.onnx_folder import OnnxFolder, read_folder
 from cultev.backend.onnx_graph import GraphPorts, read_ports
 from cultev.backend.onnx_probe import choose_way, takes_packed
 from cultev.backend.onnx_rates import decode_rate, prompt_rate
 from cultev.backend.onnx_sequences import OnnxSequences
+from cultev.backend.onnx_session import open_session
 from cultev.backend.onnx_tokens import OnnxTokens
 from cultev.backend.onnx_tree import TreeRunner, Way
 from cultev.backend.prefix import Limits, TokenTree
 from cultev.backend.scorer import TreeScorer
 from cultev.backend.sequences import Sequences, Wanted
 from cultev.backend.types import EngineSettings, ModelInfo
-from cultev.errors import EngineError, MissingExtra, ModelDamaged, ModelUnsupported
+from cultev.errors import EngineError, MissingExtra, ModelUnsupported
 from cultev.prompt.chat import ChatTemplate
 
 CONTEXT = 2048
@@ -40,9 +41,6 @@ PACK_LEAVES = 96
 
 PARALLEL = 16
 """Texts that grow at once."""
-
-_UNSUPPORTED = ("not a registered", "no op registered", "not_implemented", "ir version", "opset")
-
 
 _ROUNDING = {"DynamicQuantizeLinear", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulNBits", "QuantizeLinear"}
 """Operators that quantize activations as they run, or may."""
@@ -75,15 +73,19 @@ class OnnxBackend(TreeScorer, TextGenerator):
         self._tokens = OnnxTokens(folder)
         self._template = ChatTemplate(folder.template, folder.bos, folder.eos) if folder.template else None
         threads = settings.threads or physical_cores()
-        self._session: Any = _open_session(onnxruntime, folder, threads)
-        ports = read_ports(self._session.get_inputs(), self._session.get_outputs(), folder.n_kv_heads, folder.head_dim)
+        opened = open_session(onnxruntime, folder.graph, threads, settings.device)
+        inputs, outputs = opened.session.get_inputs(), opened.session.get_outputs()
+        ports = read_ports(inputs, outputs, folder.n_kv_heads, folder.head_dim)
+        self._binding = Binding(opened.session, ports, opened.device)
         n_ctx = settings.n_ctx
         self.n_ctx = min(n_ctx or folder.n_ctx or CONTEXT, folder.n_ctx or n_ctx or CONTEXT)
         self.strict = settings.strict
         self._batch = max(1, min(settings.batch or PACK_TOKENS, PACK_TOKENS))
         self.parallel = max(1, settings.parallel or PARALLEL)
         self._reuse = settings.reuse
-        n_vocab = self._prepare(ports, folder)
+        self._runner: TreeRunner | None = None
+        self._noise = 0.0
+        n_vocab = self._prepare(folder) if ports.logits else folder.n_vocab or self._tokens.n_vocab
         self.limits = Limits(tokens=self._batch, leaves=PACK_LEAVES, reads=logits_limit(n_vocab))
         self.info = ModelInfo(
             path=str(path),
@@ -101,15 +103,15 @@ class OnnxBackend(TreeScorer, TextGenerator):
             extra={
                 "engine": f"onnxruntime {onnxruntime.__version__}",
                 "threads": str(threads),
-                "device": "gpu" if "CUDA" in self._session.get_providers()[0] else "cpu",
-                "reuse": self._runner.way.value,
+                "device": "gpu" if opened.device == "cuda" else f"cpu ({opened.why})" if opened.why else "cpu",
+                "reuse": self._runner.way.value if self._runner else "none: it embeds only",
                 "noise": f"{self._noise:.1g}",
             },
         )
 
-    def _prepare(self, ports: GraphPorts, folder: OnnxFolder) -> int:
+    def _prepare(self, folder: OnnxFolder) -> int:
         """Try the graph out and choose how to feed it; returns the width of its logits."""
-        binding = Binding(self._session, ports)
+        binding, ports = self._binding, self._binding.ports
         rounds = not folder.facts.operators.isdisjoint(_ROUNDING)
         try:
             n_vocab, last_only = _try_out(binding, self.n_ctx)
@@ -132,19 +134,27 @@ class OnnxBackend(TreeScorer, TextGenerator):
             ) from error
         return n_vocab
 
+    def _decoder(self) -> TreeRunner:
+        if self._runner is None:
+            raise ModelUnsupported(
+                f"{self.info.name} only embeds texts: it gives no probabilities of tokens.",
+                "Use a text-generation model here.",
+            )
+        return self._runner
+
     def _sequences(self) -> Sequences:
-        return OnnxSequences(self._runner, packed=self._packed, parallel=self.parallel, batch=self._batch)
+        return OnnxSequences(self._decoder(), packed=self._packed, parallel=self.parallel, batch=self._batch)
 
     def _vocabulary(self) -> Vocabulary:
         return Vocabulary(self._tokens.piece, self._tokens.is_end, self._tokens.encode_onwards)
 
     def raw_prompt_rate(self, n_tokens: int = 512) -> float:
         """See ``Backend.raw_prompt_rate``."""
-        return prompt_rate(self._runner.binding, min(n_tokens, self.n_ctx), self.info.n_vocab)
+        return prompt_rate(self._decoder().binding, min(n_tokens, self.n_ctx), self.info.n_vocab)
 
     def raw_decode_rate(self, n_sequences: int, n_tokens: int = 32, n_past: int = 64) -> float:
         """See ``Backend.raw_decode_rate``."""
-        return decode_rate(self._runner.binding, n_sequences, n_tokens, n_past, self.info.n_vocab)
+        return decode_rate(self._decoder().binding, n_sequences, n_tokens, n_past, self.info.n_vocab)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """See ``Backend.decode``."""
@@ -159,38 +169,26 @@ class OnnxBackend(TreeScorer, TextGenerator):
         return self._tokens.text(token)
 
     def _hold(self, trunk: tuple[int, ...]) -> None:
-        self._runner.hold(trunk)
+        self._decoder().hold(trunk)
 
     def _compute(self, tree: TokenTree, trunk: int, wanted: Wanted) -> NDArray[np.float64]:
-        return self._runner.compute(tree, wanted)
+        return self._decoder().compute(tree, wanted)
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """See ``Backend.embed``. Texts longer than the context are cut."""
+        if not self._binding.ports.hidden:
+            raise ModelUnsupported(
+                f"{self.info.name} gives no hidden states, so that it can't embed texts.",
+                "Export it for feature extraction, or use its GGUF.",
+            )
+        encode = self._tokens.encode if self._runner else self._tokens.encode_whole
+        tokens = [encode(text)[: self.n_ctx] or [0] for text in texts]
+        return embed(self._binding, tokens, strict=self.strict)
 
     def close(self) -> None:
-        """See ``Backend.close``. Nothing can be scored afterwards."""
-        self._session = None
+        """See ``Backend.close``. Nothing can be answered afterwards."""
         self.__dict__.pop("_runner", None)
-
-
-def _open_session(onnxruntime: Any, folder: OnnxFolder, threads: int) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    options.use_deterministic_compute = True
-    offered = onnxruntime.get_available_providers()
-    providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in offered]
-    try:
-        return onnxruntime.InferenceSession(str(folder.graph), options, providers=providers)
-    except Exception as error:  # onnxruntime's errors share no class of their own
-        reason = first_line(error)
-        if any(word in reason.lower() for word in _UNSUPPORTED):
-            raise ModelUnsupported(
-                f"onnxruntime can't run {folder.graph.name}: {reason}",
-                "A newer onnxruntime may: pip install -U onnxruntime",
-            ) from error
-        raise ModelDamaged(
-            f"onnxruntime can't load {folder.graph.name}: {reason}",
-            "Compare its size and checksum with the place it came from.",
-        ) from error
+        self.__dict__.pop("_binding", None)
 
 
 def _ways(ports: GraphPorts, folder: OnnxFolder) -> list[Way]:

@@ -89,23 +89,10 @@ class Binding:
         Raises:
             EngineError: onnxruntime failed.
         """
-        ports = self.ports
-        feeds = self._feeds(ids, positions, mask, keep)
-        try:
-            binding = self._session.io_binding()
-            for name, array in feeds.items():
-                binding.bind_cpu_input(name, array)
-            for cache, value in zip(ports.caches, past, strict=True):
-                binding.bind_ortvalue_input(cache.past, value)
-            if logits:
-                binding.bind_output(ports.logits, "cpu")
-            if presents:
-                for cache in ports.caches:
-                    binding.bind_output(cache.present, self.device)
-            self._session.run_with_iobinding(binding)
-            outputs = binding.get_outputs()
-        except Exception as error:  # onnxruntime's errors share no class of their own
-            raise EngineError(f"onnxruntime failed: {first_line(error)}") from error
+        named = [(self.ports.logits, "cpu")] if logits else []
+        if presents:
+            named += [(cache.present, self.device) for cache in self.ports.caches]
+        outputs = self._compute(self._feeds(ids, positions, mask, keep), past, named)
         first = self.host(outputs.pop(0)) if logits else None
         if outputs and outputs[0].shape()[-2] < mask.shape[1]:
             raise EngineError(
@@ -114,6 +101,29 @@ class Binding:
                 "Use a shorter --n-ctx, an export with a full cache, or its GGUF.",
             )
         return Given(first, outputs)
+
+    def hidden(self, ids: NDArray[Any], positions: NDArray[Any], mask: NDArray[Any]) -> NDArray[Any]:
+        """The hidden states (rows x tokens x width) or embeddings (rows x width) of whole texts."""
+        named = [(self.ports.hidden, "cpu")]
+        past = self.empty_past(len(ids))
+        return self.host(self._compute(self._feeds(ids, positions, mask, 1), past, named)[0])
+
+    def _compute(
+        self, feeds: dict[str, NDArray[Any]], past: Sequence[Value], outputs: Sequence[tuple[str, str]]
+    ) -> list[Value]:
+        """Bind everything and run; ``outputs`` are names and the devices where they are wanted."""
+        try:
+            binding = self._session.io_binding()
+            for name, array in feeds.items():
+                binding.bind_cpu_input(name, array)
+            for cache, value in zip(self.ports.caches, past, strict=True):
+                binding.bind_ortvalue_input(cache.past, value)
+            for name, device in outputs:
+                binding.bind_output(name, device)
+            self._session.run_with_iobinding(binding)
+            return list(binding.get_outputs())
+        except Exception as error:  # onnxruntime's errors share no class of their own
+            raise EngineError(f"onnxruntime failed: {first_line(error)}") from error
 
     def _feeds(
         self, ids: NDArray[Any], positions: NDArray[Any], mask: NDArray[Any], keep: int
@@ -130,7 +140,7 @@ class Binding:
             # Inputs that some exporters add for their own attention operators; see ``onnx_graph``.
             "past_sequence_length": np.array(slots),
             "total_sequence_length": np.array(mask.shape[1]),
-            "seqlens_k": mask.sum(axis=1) - 1,
+            "seqlens_k": np.reshape(mask.sum(axis=1) - 1, (-1,) + (1,) * (ports.ranks.get("seqlens_k", 1) - 1)),
             "cache_position": np.arange(slots, slots + n),
             "token_type_ids": np.zeros_like(ids),
         }

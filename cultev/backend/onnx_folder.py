@@ -16,10 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from cultev.backend.onnx_proto import GraphFacts, read_graph
-from cultev.errors import ModelDamaged, ModelNotFound, NotAModel
+from cultev.errors import ModelDamaged, ModelNotFound, ModelUnsupported, NotAModel
 
-GRAPH_NAMES = ("model.onnx", "decoder_model_merged.onnx", "model_quantized.onnx")
-"""Graphs in order of preference; each is looked for in the folder, then in its ``onnx`` folder."""
+_VARIANTS = ("", "_quantized", "_int8", "_uint8", "_q4", "_q4f16", "_bnb4", "_fp16")
+GRAPH_NAMES = tuple(f"{stem}{variant}.onnx" for variant in _VARIANTS for stem in ("model", "decoder_model_merged"))
+"""Graphs in order of preference, transformers.js's names among them: the unquantized one, then eight bits, four bits,
+half precision. Each is looked for in the folder, then in its ``onnx`` folder. A path may name any other."""
+
+_PARTS = {
+    "encoder_model": "an encoder-decoder model",
+    "vision_encoder": "a model of images and text",
+    "audio_encoder": "a model of audio and text",
+    "embed_tokens": "a model in parts, as multimodal ones are",
+    "decoder_with_past_model": "a decoder in two graphs",
+}
+"""Graphs beside which a decoder can't be run alone."""
 
 _FETCH = "Fetch or export the model again, with all its files."
 
@@ -125,6 +136,8 @@ class OnnxFolder:
         files |= {"config": self.config_file, "graph": self.graph, "tokenizer": self.tokenizer}
         specials = json.dumps([self.bos, self.eos, self.add_bos])
         texts = {"template": self.template.encode(), "specials": specials.encode()}
+        if self.ends != _ends(self.config, {}, {}):  # what generation_config.json adds decides where texts end
+            texts["ends"] = json.dumps(self.ends).encode()
         digest = hashlib.sha256()
         for name in sorted([*files, *texts]):
             size = len(texts[name]) if name in texts else files[name].stat().st_size
@@ -153,6 +166,7 @@ def read_folder(path: str | Path) -> OnnxFolder:
     Raises:
         ModelNotFound: there is nothing at ``path``.
         NotAModel: no graph, or several and no telling which.
+        ModelUnsupported: the parts of an encoder-decoder or multimodal model.
         ModelDamaged: a file is missing, cut short or no JSON.
     """
     path = Path(path)
@@ -205,6 +219,14 @@ def _find_graph(path: Path) -> Path:
             return path
         raise NotAModel(f"{path} is no ONNX graph.", "Give the folder that holds the .onnx file.")
     rooms = (path, path / "onnx")
+    for part, what in _PARTS.items():
+        if found := next((g for room in rooms for g in sorted(room.glob(f"{part}*.onnx"))), None):
+            if part == "decoder_with_past_model" and any((found.parent / name).is_file() for name in GRAPH_NAMES):
+                continue
+            raise ModelUnsupported(
+                f"{path} holds {what} ({found.name}), which can't be run here.",
+                "Export it as one text-generation graph with past keys and values, or use its GGUF.",
+            )
     for room in rooms:
         for name in GRAPH_NAMES:
             if (room / name).is_file():

@@ -52,6 +52,7 @@ class OnnxTokens:
         self._added = set(added)
         self._special = {i for i, t in added.items() if t.special}
         self._pieces: dict[int, bytes] = {}
+        self.n_vocab: int = self._tokenizer.get_vocab_size()
         self.ends = self._find_ends(folder)
         plain = self._tokenizer.encode("a", add_special_tokens=False).ids
         self._prepends_space = bool(plain) and self.piece(plain[0]).startswith(b" ")
@@ -64,6 +65,11 @@ class OnnxTokens:
         while ids and ids[0] == self.bos:
             del ids[0]
         return [self.bos, *ids]
+
+    def encode_whole(self, text: str) -> list[int]:
+        """Ids of a whole text with all that the tokenizer itself puts around it, such as [CLS] and [SEP]."""
+        ids: list[int] = self._tokenizer.encode(text).ids
+        return ids
 
     def encode_onwards(self, text: str) -> list[int]:
         """Ids of a text that goes on from another: no BOS, and no space that a tokenizer puts before a text."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cultev.backend.logprobs import continuation_score, require_finite, wanted_of
+from cultev.backend.machine import peak_memory
 from cultev.backend.prefix import Limits, Pack, TokenTree, build_tree, plan, strict_plan, windows
 from cultev.backend.sequences import Wanted
 from cultev.backend.types import (
@@ -55,6 +56,10 @@ class TreeScorer(ABC):
     def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
         """See ``Backend.encode_all``."""
         return [self.encode(text) for text in texts]
+
+    def peak_bytes(self) -> int | None:
+        """See ``Backend.peak_bytes``."""
+        return peak_memory()
 
     @abstractmethod
     def _hold(self, trunk: tuple[int, ...]) -> None:

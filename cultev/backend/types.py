@@ -195,6 +195,8 @@ class Backend(Protocol):
     info: ModelInfo
     n_ctx: int
     """Tokens that one prompt + continuation may have here (the model's own limit or less memory's)."""
+    parallel: int
+    """Most texts that are generated at the same time."""
     on_start: Callable[[Sequence[str]], None]
     """Called with the keys of requests before work on them begins; ``ignore_start`` unless replaced."""
     on_fault: Callable[[Fault], None]
@@ -266,6 +268,10 @@ class Backend(Protocol):
         """Tokens per second of ``n_sequences`` that each decode ``n_tokens`` after ``n_past``, one decode call a
         step, through the engine itself: no sampling, no text.
         """
+        ...
+
+    def peak_bytes(self) -> int | None:
+        """The most memory that the engine's process has held so far, resident; None where the system doesn't tell."""
         ...
 
     def close(self) -> None:

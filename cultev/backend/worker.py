@@ -132,6 +132,7 @@ class WorkerBackend:
         self.info: ModelInfo = opened[0]
         self.n_ctx: int = opened[1]
         self.has_template: bool = opened[2]
+        self.parallel: int = opened[3]
         # What fits the context must not change when memory has become scarcer.
         self._settings = replace(self._settings, n_ctx=self.n_ctx)
 
@@ -247,6 +248,11 @@ class WorkerBackend:
     def raw_decode_rate(self, n_sequences: int, n_tokens: int = 32, n_past: int = 64) -> float:
         """See ``Backend.raw_decode_rate``."""
         return float(self._call("raw_decode_rate", n_sequences, n_tokens, n_past))
+
+    def peak_bytes(self) -> int | None:
+        """See ``Backend.peak_bytes``: of the process that computes at present."""
+        peak: int | None = self._call("peak_bytes")
+        return peak
 
     # Streams of results
 

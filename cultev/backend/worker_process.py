@@ -130,7 +130,7 @@ class _Server:
         module, function = opener.split(":")
         backend: Backend = getattr(importlib.import_module(module), function)(*arguments)
         self._backend = backend
-        self._send("opened", backend.info, backend.n_ctx, backend.has_template)
+        self._send("opened", backend.info, backend.n_ctx, backend.has_template, backend.parallel)
 
     def _stream(
         self, name: str, requests: list[ScoreRequest] | list[GenerateRequest], skip: Sequence[str], last: bool

@@ -65,10 +65,10 @@ def bench(
     with open_suite(suite_name) as suite, Journal(db) as journal:
         backend = open_worker(path, settings, generate=generating, note=note)
         try:
-            parallel = getattr(backend, "parallel", 16) if generating else 0
+            parallel = backend.parallel if generating else 0
             result = measure(
                 backend, suite, limit=limit, rounds=rounds, parallel=parallel, n_generate=tokens,
-                peak=getattr(backend, "peak_bytes", lambda: None), say=lambda line: note(f"Measuring: {line}"),
+                peak=backend.peak_bytes, say=lambda line: note(f"Measuring: {line}"),
             )  # fmt: skip
             journal.add_bench(backend.info, result)
             info = backend.info
@@ -87,33 +87,34 @@ def _draw(result: Bench, title: str) -> None:
     from cultev.cli.output import Column, emit_table
 
     rows: list[tuple[str, str, str]] = [
-        ("plain prompts", f"{result.raw_tokens_per_s:,.0f} tokens/s", "the engine's own rate, prompts of 512 tokens"),
+        ("plain prompts", f"{result.raw_tokens_per_s:,.0f} tokens/s", "the engine alone, 512 tokens each"),
         (
             f"{result.suite}, whole run",
             f"{result.unique_tokens_per_s:,.0f} tokens/s",
-            f"different tokens of {result.questions} questions, {result.options} options",
+            f"different tokens, {result.questions} questions",
         ),
         ("ratio to raw", f"{result.ratio_to_raw:.2f}", "of the two"),
-        ("outside the engine", f"{100 * result.overhead:.1f} %", "rendering, tokenizing, keeping: share of the run"),
+        ("outside the engine", f"{100 * result.overhead:.1f} %", "of the run: rendering, tokenizing, keeping"),
         (
             "speed-up",
             f"{result.speedup_over_naive:.1f} times",
-            "over one prompt per option: 4 options of 8 tokens, 32-token questions, a shared instruction of 64",
+            "over one prompt per option *",
         ),
-        ("", f"{result.speedup_on_suite:.1f} times", f"the same on {result.suite}"),
+        ("", f"{result.speedup_on_suite:.1f} times", f"the same on {result.suite} itself"),
     ]
     if result.parallel and result.decode_tokens_per_s and result.raw_decode_tokens_per_s:
         rows += [
             (
                 "plain decoding",
                 f"{result.raw_decode_tokens_per_s:,.0f} tokens/s",
-                f"the engine's own rate at {result.parallel} sequences",
+                f"the engine alone, {result.parallel} sequences",
             ),
             ("generating", f"{result.decode_tokens_per_s:,.0f} tokens/s", f"{result.parallel} texts at once"),
             ("ratio to raw", f"{result.ratio_to_raw_decode:.2f}", "of the two"),
-            ("speed-up", f"{result.speedup_over_one:.1f} times", "over one text at a time, prompts included"),
+            ("speed-up", f"{result.speedup_over_one:.1f} times", "over one at a time, prompts included"),
         ]
     peak = "not told by this system" if result.peak_mb is None else f"{result.peak_mb:,.0f} MB"
-    rows.append(("peak memory", peak, "resident, of the engine's process"))
-    columns = [Column("what", " ", whole=True), Column("figure", " ", "right", whole=True), Column("of", " ")]
-    emit_table(columns, rows, title=title)
+    rows.append(("peak memory", peak, "of the engine's process"))
+    columns = [Column("what", whole=True), Column("figure", align="right", whole=True), Column("of")]
+    emit_table(columns, rows, title=title, headings=False)
+    click.echo("* four options of 8 tokens after a question of 32 and an instruction of 64 that all share")

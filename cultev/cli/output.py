@@ -51,6 +51,7 @@ def emit_table(
     json: bool = False,
     csv: bool = False,
     title: str = "",
+    headings: bool = True,
 ) -> None:
     """Write rows to stdout: drawn for people, or as data.
 
@@ -61,6 +62,7 @@ def emit_table(
         csv: with a header line, written as the rows come. Like JSON it keeps full values: numbers unrounded,
             lists as JSON, null as an empty field.
         title: stands above a drawn table.
+        headings: whether a drawn table has a line of headings.
 
     Raises:
         UsageError: both json and csv.
@@ -71,7 +73,7 @@ def emit_table(
     elif csv:
         emit_csv([column.key for column in chosen], rows)
     else:
-        _draw(chosen, rows, title)
+        _draw(chosen, rows, title, headings=headings)
 
 
 def emit_csv(columns: Sequence[str], rows: Iterable[Row]) -> None:

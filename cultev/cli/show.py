@@ -97,7 +97,7 @@ def _print_notes(notes: dict[str, Any]) -> None:
         )
     if notes["moves_per_token"]:
         click.echo(
-            f"Log-probabilities may move by up to {notes['moves_per_token']:.1g} nats a token with what else is in a"
+            f"Log-probabilities may move by up to {notes['moves_per_token']:.2g} nats a token with what else is in a"
             " batch (cultev doctor)."
         )
 

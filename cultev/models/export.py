@@ -24,7 +24,7 @@ from typing import Any
 from cultev.backend.onnx_folder import read_folder
 from cultev.errors import EngineError, MissingExtra, ModelNotFound, ModelUnsupported, NotAModel, UsageError
 from cultev.models.files import require_new, require_room, whole
-from cultev.models.onnx_quantize import BITS, INLINE_BYTES, quantize_graph, quiet_logging
+from cultev.models.onnx_quantize import BITS, quantize_graph, quiet_logging, save_graph
 
 TYPES = ("fp32", "fp16", *BITS)
 """What --to takes."""
@@ -228,10 +228,7 @@ def run_export(source: Path, part: Path, to: str, say: Callable[[str], None]) ->
             say("converting to fp16")
             model = _half(model)
         share_tied_weights(model)
-        size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-        onnx.save_model(
-            model, str(part / "model.onnx"), save_as_external_data=size > INLINE_BYTES, location="model.onnx.data"
-        )
+        save_graph(model, part / "model.onnx")
     for name in SIDE_FILES:
         if (scratch / name).is_file():
             shutil.copyfile(scratch / name, part / name)

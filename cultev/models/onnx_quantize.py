@@ -109,9 +109,18 @@ def quantize_graph(source: Path, target: Path, bits: int, block_size: int = 32) 
     for graph in _graphs(model.graph):
         _quantize_embeddings(model.graph, graph)
     _drop_unused(model.graph)
+    save_graph(model, target)
+
+
+def save_graph(model: Any, target: Path) -> None:
+    """Write a graph; weights of more than ``INLINE_BYTES`` go into ``<target>.data``."""
+    import onnx
+
     size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    external = size > INLINE_BYTES
-    onnx.save_model(model, str(target), save_as_external_data=external, location=f"{target.name}.data")
+    beside = target.with_name(f"{target.name}.data")
+    onnx.save_model(model, str(target), save_as_external_data=size > INLINE_BYTES, location=beside.name)
+    if beside.exists():
+        beside.chmod(target.stat().st_mode)  # onnx makes it readable for its owner only
 
 
 def _graphs(graph: Any) -> Iterator[Any]:

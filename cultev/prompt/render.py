@@ -20,6 +20,9 @@ MODES = ("text", "letters", "cot")
 """How an answer is taken: by the log-likelihood of the options' texts or letters, or of the texts once the model has
 reasoned (chain of thought)."""
 
+COLONS = (":", " :", "\u00a0:", "\u202f:", "：", "፦", "፡")
+"""What models write for the colon after 'Answer', whatever a language's own way is."""
+
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
@@ -51,9 +54,9 @@ class Question:
 
     @property
     def reasoning_stops(self) -> tuple[str, ...]:
-        """Texts at which a reasoning has come to its answer."""
-        mark = self.lead.strip()
-        return (f"\n{mark}", mark)
+        """Texts at which a reasoning has come to its answer: the lead's word with any colon, on its own line or not."""
+        word = self.lead.strip().rstrip("".join(COLONS) + "-")
+        return tuple(f"{before}{word}{colon}" for before in ("\n", "") for colon in COLONS)
 
     @property
     def after_reasoning(self) -> str:

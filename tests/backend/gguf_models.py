@@ -65,10 +65,35 @@ def _add_tokenizer(writer: gguf.GGUFWriter, vocab: int, add_bos: bool, pre: str)
     writer.add_add_bos_token(add_bos)
 
 
-ARCHITECTURES = ("llama", "qwen2", "gemma2", "olmoe", "mamba", "mamba2", "jamba", "bert")
+_PIECES = ("▁", *"abcdefghijklmnopqrstuvwxyz", "th", "the", "▁the", "▁t", "▁a", "▁b", "▁bread", "br", "ea", "ead")
+
+
+def _add_spaced_tokenizer(writer: gguf.GGUFWriter, vocab: int) -> None:
+    """A SentencePiece vocabulary (Llama 2, Mistral, Gemma), which puts a space before every text."""
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *_PIECES]
+    kinds = [int(gguf.TokenType.UNKNOWN), *[int(gguf.TokenType.CONTROL)] * 2, *[int(gguf.TokenType.BYTE)] * 256]
+    kinds += [int(gguf.TokenType.NORMAL)] * len(_PIECES)
+    unused = vocab - len(tokens)
+    tokens += [f"<|unused_{k}|>" for k in range(unused)]
+    kinds += [int(gguf.TokenType.UNUSED)] * unused
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([-float(len(tokens)) + 10 * len(t) for t in tokens])  # longer pieces first
+    writer.add_token_types(kinds)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    writer.add_add_bos_token(True)
+    writer.add_add_space_prefix(True)
+
+
+ARCHITECTURES = ("llama", "qwen2", "gemma2", "olmoe", "mamba", "mamba2", "jamba", "qwen35", "lfm2", "bert")
 """What ``write_tiny_gguf`` knows: plain attention (with and without biases), attention of which every other layer
-has a sliding window of WINDOW tokens, a mixture of experts, two recurrent kinds, a hybrid of recurrent and
-attention layers, and an encoder for embeddings."""
+has a sliding window of WINDOW tokens, a mixture of experts, two recurrent kinds, three hybrids (whose even layers are
+mamba's, gated delta nets, and short convolutions, the odd ones attention), and an encoder for embeddings."""
+
+HYBRIDS = ("jamba", "qwen35", "lfm2")
 
 WINDOW = 16
 """Tokens that gemma2's sliding layers see."""
@@ -76,8 +101,8 @@ WINDOW = 16
 EXPERTS = 4
 """Of which 2 compute each token."""
 
-STATE, CONVOLUTION = 8, 4
-"""Width of a recurrent layer's state, and of the convolution before it."""
+STATE, CONVOLUTION, DELTA = 8, 4, 16
+"""Width of a recurrent layer's state, of the convolution before it, and of a delta net's heads."""
 
 
 def write_tiny_gguf(
@@ -94,13 +119,14 @@ def write_tiny_gguf(
     chat_template: str | None = CHATML,
     add_bos: bool = True,
     name: str = "tiny",
+    spaced: bool = False,
 ) -> Path:
     """Write a model with random f16 weights and return its path.
 
     Args:
         path: where; an existing file is replaced.
         architecture: one of ``ARCHITECTURES``.
-        layers: blocks; jamba's odd ones are attention, all others of it recurrent.
+        layers: blocks; hybrids' odd ones are attention, the others recurrent.
         embd: width; a multiple of 2 * heads.
         heads: attention heads.
         kv_heads: heads of keys and values; divides ``heads`` (olmoe and bert: always as many).
@@ -110,6 +136,7 @@ def write_tiny_gguf(
         chat_template: Jinja text; None leaves the model without one.
         add_bos: whether the header asks for a BOS before every text.
         name: general.name in the header.
+        spaced: take a SentencePiece vocabulary instead of the byte-level one.
     """
     if architecture not in ARCHITECTURES:
         raise ValueError(f"architecture must be one of {ARCHITECTURES}, not {architecture}")
@@ -121,7 +148,10 @@ def write_tiny_gguf(
     writer.add_embedding_length(embd)
     writer.add_block_count(layers)
     writer.add_vocab_size(vocab)
-    _add_tokenizer(writer, vocab, add_bos, "qwen2" if architecture == "qwen2" else "gpt-2")
+    if spaced:
+        _add_spaced_tokenizer(writer, vocab)
+    else:
+        _add_tokenizer(writer, vocab, add_bos, "qwen2" if architecture == "qwen2" else "gpt-2")
     if chat_template is not None:
         writer.add_chat_template(chat_template)
     model = _Tiny(writer, architecture, layers, embd, heads, kv_heads, np.random.default_rng(seed))
@@ -171,15 +201,29 @@ class _Tiny:
         """Of the recurrent layers' time step; mamba2's heads."""
 
     def is_recurrent(self, layer: int) -> bool:
-        return self.architecture in ("mamba", "mamba2") or (self.architecture == "jamba" and layer % 2 == 0)
+        return self.architecture in ("mamba", "mamba2") or (self.architecture in HYBRIDS and layer % 2 == 0)
 
     def add_sizes(self) -> None:
         w = self.writer
         recurrent = [self.is_recurrent(layer) for layer in range(self.layers)]
         w.add_feed_forward_length(0 if all(recurrent) else self.ffn)
         w.add_head_count(0 if all(recurrent) else self.heads)
-        w.add_head_count_kv([0 if r else self.kv_heads for r in recurrent] if any(recurrent) else self.kv_heads)
-        if any(recurrent):
+        per_layer = [0 if r else self.kv_heads for r in recurrent]
+        w.add_head_count_kv(per_layer if any(recurrent) and self.architecture != "qwen35" else self.kv_heads)
+        if self.architecture == "lfm2":
+            w.add_shortconv_l_cache(CONVOLUTION)
+        elif self.architecture == "qwen35":
+            quarter = self.embd // self.heads // 4
+            w.add_full_attention_interval(2)
+            w.add_rope_dimension_sections([quarter, quarter // 2, quarter // 2, 0])
+            w.add_key_length(self.embd // self.heads)
+            w.add_value_length(self.embd // self.heads)
+            w.add_ssm_conv_kernel(CONVOLUTION)
+            w.add_ssm_inner_size(DELTA * self.heads)
+            w.add_ssm_state_size(DELTA)
+            w.add_ssm_time_step_rank(self.heads)
+            w.add_ssm_group_count(self.kv_heads)
+        elif any(recurrent):
             w.add_ssm_conv_kernel(CONVOLUTION)
             w.add_ssm_inner_size(self.inner)
             w.add_ssm_state_size(STATE)
@@ -214,7 +258,7 @@ class _Tiny:
             self.matrix("position_embd", n_ctx, self.embd, kind=np.float32)
             self.norm("token_embd_norm", bias=True)
         else:
-            self.norm("output_norm")
+            self.norm("token_embd_norm" if self.architecture == "lfm2" else "output_norm")
         for layer in range(self.layers):
             block = f"blk.{layer}"
             if self.architecture == "bert":
@@ -222,11 +266,11 @@ class _Tiny:
                 continue
             self.norm(f"{block}.attn_norm")
             if self.is_recurrent(layer):
-                self.recurrent(block)
+                {"qwen35": self.delta_net, "lfm2": self.short_convolution}.get(self.architecture, self.recurrent)(block)
             else:
                 self.attention(block)
             if self.architecture not in ("mamba", "mamba2"):
-                self.norm(f"{block}.ffn_norm")
+                self.norm(f"{block}.{'post_attention_norm' if self.architecture == 'qwen35' else 'ffn_norm'}")
                 self.experts(block) if self.architecture == "olmoe" else self.feed_forward(block)
             if self.architecture == "gemma2":
                 self.norm(f"{block}.post_attention_norm")
@@ -248,7 +292,8 @@ class _Tiny:
         self.vector(f"{tensor}.bias", mean + 0.1 * self.random.standard_normal(width))
 
     def attention(self, block: str) -> None:
-        self.matrix(f"{block}.attn_q", self.embd, self.embd)
+        gate = self.architecture == "qwen35"
+        self.matrix(f"{block}.attn_q", 2 * self.embd if gate else self.embd, self.embd)
         self.matrix(f"{block}.attn_k", self.kv_dim, self.embd)
         self.matrix(f"{block}.attn_v", self.kv_dim, self.embd)
         self.matrix(f"{block}.attn_output", self.embd, self.embd)
@@ -258,6 +303,9 @@ class _Tiny:
         if self.architecture == "olmoe":
             self.norm(f"{block}.attn_q_norm")
             self.norm(f"{block}.attn_k_norm", self.kv_dim)
+        if self.architecture in ("qwen35", "lfm2"):
+            self.norm(f"{block}.attn_q_norm", self.embd // self.heads)
+            self.norm(f"{block}.attn_k_norm", self.embd // self.heads)
 
     def feed_forward(self, block: str) -> None:
         self.matrix(f"{block}.ffn_gate", self.ffn, self.embd)
@@ -293,6 +341,23 @@ class _Tiny:
             self.norm(f"{block}.ssm_b_norm", STATE)
             self.norm(f"{block}.ssm_c_norm", STATE)
         self.matrix(f"{block}.ssm_out", self.embd, self.inner)
+
+    def delta_net(self, block: str) -> None:
+        keys, values = DELTA * self.kv_heads, DELTA * self.heads
+        self.matrix(f"{block}.attn_qkv", 2 * keys + values, self.embd)
+        self.matrix(f"{block}.attn_gate", values, self.embd)
+        self.matrix(f"{block}.ssm_conv1d", 2 * keys + values, CONVOLUTION, kind=np.float32)
+        self.bias(f"{block}.ssm_dt", self.heads, -2.0)
+        self.vector(f"{block}.ssm_a", -0.1 * np.arange(1.0, self.heads + 1))
+        self.matrix(f"{block}.ssm_alpha", self.heads, self.embd)
+        self.matrix(f"{block}.ssm_beta", self.heads, self.embd)
+        self.norm(f"{block}.ssm_norm", DELTA)
+        self.matrix(f"{block}.ssm_out", self.embd, values)
+
+    def short_convolution(self, block: str) -> None:
+        self.matrix(f"{block}.shortconv.in_proj", 3 * self.embd, self.embd)
+        self.matrix(f"{block}.shortconv.conv", self.embd, CONVOLUTION, kind=np.float32)
+        self.matrix(f"{block}.shortconv.out_proj", self.embd, self.embd)
 
     def encoder(self, block: str) -> None:
         for part in ("q", "k", "v", "output"):

@@ -41,6 +41,14 @@ class Spec:
     one_row: bool = False
     fused: bool = False
     """Attention by com.microsoft.GroupQueryAttention, which takes no gaps and one row after a past."""
+    counts: bool = False
+    """Fused attention that is told the lengths (``seqlens_k``, ``total_sequence_length``) instead of a mask."""
+    past_name: str = "past_key_values.{}.{}"
+    present_name: str = "present.{}.{}"
+    stacked: bool = False
+    """Keys and values in one tensor, 2 x rows x heads x slots x numbers."""
+    hidden: bool = False
+    """Whether ``last_hidden_state`` is given too."""
     ignores_mask: bool = False
     nan: bool = False
     config: dict[str, Any] = field(default_factory=dict)
@@ -106,8 +114,12 @@ def make_graph(spec: Spec) -> onnx.ModelProto:
     rows = 1 if spec.one_row else "rows"
     inputs = [
         helper.make_tensor_value_info("input_ids", TensorProto.INT64, [rows, "tokens"]),
-        helper.make_tensor_value_info("attention_mask", TensorProto.INT64, [rows, "slots"]),
     ]
+    if spec.counts:
+        inputs.append(helper.make_tensor_value_info("seqlens_k", TensorProto.INT32, [rows]))
+        inputs.append(helper.make_tensor_value_info("total_sequence_length", TensorProto.INT32, []))
+    else:
+        inputs.append(helper.make_tensor_value_info("attention_mask", TensorProto.INT64, [rows, "slots"]))
     if spec.positions:
         inputs.append(helper.make_tensor_value_info("position_ids", TensorProto.INT64, [rows, "tokens"]))
     if spec.keep_input:
@@ -118,12 +130,15 @@ def make_graph(spec: Spec) -> onnx.ModelProto:
         inputs.append(helper.make_tensor_value_info(spec.extra_input, TensorProto.FLOAT, [1]))
     outputs = [helper.make_tensor_value_info("logits", number, [rows, "given", spec.vocab])]
     shape = [rows, spec.kv_heads, "past", spec.head_dim]
+    if spec.hidden:
+        outputs.append(helper.make_tensor_value_info("last_hidden_state", number, [rows, "tokens", spec.dim]))
     if spec.cache:
         for layer in range(spec.layers):
-            for part in ("key", "value"):
-                name = f"{layer}.{part}"
-                inputs.append(helper.make_tensor_value_info(f"past_key_values.{name}", number, shape))
-                outputs.append(helper.make_tensor_value_info(f"present.{name}", number, [*shape[:2], "all", shape[3]]))
+            for part in ("both",) if spec.stacked else ("key", "value"):
+                before, after = spec.past_name.format(layer, part), spec.present_name.format(layer, part)
+                dims = [2, *shape] if spec.stacked else shape
+                inputs.append(helper.make_tensor_value_info(before, number, dims))
+                outputs.append(helper.make_tensor_value_info(after, number, [*dims[:-2], "all", dims[-1]]))
     _body(g)
     graph = helper.make_graph(g.nodes, "tiny", inputs, outputs, g.weights)
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
@@ -134,7 +149,8 @@ def _body(g: _Graph) -> None:
     spec = g.spec
     x = g.op("Gather", g.const(g.rng.standard_normal((spec.vocab, spec.dim)), np.float32), "input_ids")
     length = g.size("input_ids", 1)
-    past = g.size("past_key_values.0.key", 2) if spec.cache else g.const([0])
+    first = spec.past_name.format(0, "both" if spec.stacked else "key")
+    past = g.size(first, 3 if spec.stacked else 2) if spec.cache else g.const([0])
     total = g.op("Add", past, length)
     queries = g.range(past, total)
     angles = np.outer(np.arange(spec.context), 100.0 ** -np.linspace(0, 1, spec.head_dim // 2))
@@ -148,6 +164,8 @@ def _body(g: _Graph) -> None:
         up = g.op("Mul", gate, g.op("MatMul", h, g.matrix(spec.dim, 2 * spec.dim)))
         x = g.op("Add", x, g.op("MatMul", up, g.matrix(2 * spec.dim, spec.dim)))
     x = g.norm(x)
+    if spec.hidden:
+        _output(g, x, "last_hidden_state")
     if spec.last_only:
         x = g.op("Slice", x, g.const([-1]), g.const([2**31]), g.const([1]))
     if spec.keep_input:
@@ -188,11 +206,16 @@ def _plain(g: _Graph, angles: Any, past: str, total: str, queries: str) -> Any:
     def keep(layer: int, part: str, x: str) -> str:
         if not spec.cache:
             return x
-        before = f"past_key_values.{layer}.{part}"
+        if spec.stacked:
+            both = spec.past_name.format(layer, "both")
+            before = g.op("Squeeze", g.op("Gather", both, g.const([part == "value"]), axis=0), g.const([0]))
+        else:
+            before = spec.past_name.format(layer, part)
         if spec.half:
             before = g.op("Cast", before, to=TensorProto.FLOAT)
         x = g.op("Concat", before, x, axis=2)
-        _output(g, x, f"present.{layer}.{part}")
+        if not spec.stacked:
+            _output(g, x, spec.present_name.format(layer, part))
         return x
 
     def widen(x: str) -> str:
@@ -203,8 +226,11 @@ def _plain(g: _Graph, angles: Any, past: str, total: str, queries: str) -> Any:
         q = g.split_heads(g.op("MatMul", h, g.matrix(spec.dim, spec.heads * spec.head_dim, scale=2.0)), spec.heads)
         k = g.split_heads(g.op("MatMul", h, g.matrix(spec.dim, spec.kv_heads * spec.head_dim)), spec.kv_heads)
         v = g.split_heads(g.op("MatMul", h, g.matrix(spec.dim, spec.kv_heads * spec.head_dim)), spec.kv_heads)
-        k = widen(keep(layer, "key", g.rotate(k, cos, sin)))
-        v = widen(keep(layer, "value", v))
+        k, v = keep(layer, "key", g.rotate(k, cos, sin)), keep(layer, "value", v)
+        if spec.stacked:
+            parts = [g.op("Unsqueeze", x, g.const([0])) for x in (k, v)]
+            _output(g, g.op("Concat", *parts, axis=0), spec.present_name.format(layer, "both"))
+        k, v = widen(k), widen(v)
         scores = g.op("MatMul", g.rotate(q, cos, sin), g.op("Transpose", k, perm=[0, 1, 3, 2]))
         scores = g.op("Add", g.op("Mul", scores, g.const(spec.head_dim**-0.5, np.float32)), bias)
         mixed = g.op("Transpose", g.op("MatMul", g.op("Softmax", scores, axis=-1), v), perm=[0, 2, 1, 3])
@@ -217,21 +243,24 @@ def _plain(g: _Graph, angles: Any, past: str, total: str, queries: str) -> Any:
 def _fused(g: _Graph, angles: Any) -> Any:
     """Attention as onnxruntime-genai exports it: one operator that counts the mask instead of reading it."""
     spec = g.spec
-    counted = g.op("ReduceSum", "attention_mask", g.const([1]), keepdims=0)
-    lengths = g.op("Cast", g.op("Sub", counted, g.const(1)), to=TensorProto.INT32)
-    total = g.op("Cast", g.scalar(g.size("attention_mask", 1)), to=TensorProto.INT32)
+    if spec.counts:
+        lengths, total = "seqlens_k", "total_sequence_length"
+    else:
+        counted = g.op("ReduceSum", "attention_mask", g.const([1]), keepdims=0)
+        lengths = g.op("Cast", g.op("Sub", counted, g.const(1)), to=TensorProto.INT32)
+        total = g.op("Cast", g.scalar(g.size("attention_mask", 1)), to=TensorProto.INT32)
     cos, sin = g.const(np.cos(angles), np.float32), g.const(np.sin(angles), np.float32)
 
     def attend(layer: int, h: str) -> str:
         q = g.op("MatMul", h, g.matrix(spec.dim, spec.heads * spec.head_dim, scale=2.0))
         k = g.op("MatMul", h, g.matrix(spec.dim, spec.kv_heads * spec.head_dim))
         v = g.op("MatMul", h, g.matrix(spec.dim, spec.kv_heads * spec.head_dim))
-        pasts = [f"past_key_values.{layer}.{part}" for part in ("key", "value")]
+        pasts = [spec.past_name.format(layer, part) for part in ("key", "value")]
         out = f"fused_{layer}"
         g.nodes.append(
             helper.make_node(
                 "GroupQueryAttention", [q, k, v, *pasts, lengths, total, cos, sin],
-                [out, f"present.{layer}.key", f"present.{layer}.value"], domain="com.microsoft",
+                [out, *(spec.present_name.format(layer, part) for part in ("key", "value"))], domain="com.microsoft",
                 num_heads=spec.heads, kv_num_heads=spec.kv_heads, do_rotary=1,
             )
         )  # fmt: skip
@@ -273,4 +302,31 @@ def make_folder(folder: Path, spec: Spec | None = None, *, external: bool = Fals
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     settings = {"bos_token": BOS, "eos_token": {"content": EOS}}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return folder
+
+
+def make_embedder(folder: Path, *, pooled: bool = False) -> Path:
+    """A folder of an embedding model: hidden states of one layer of attention to both sides, or their mean as well."""
+    g = _Graph(Spec())
+    x = g.op("Gather", g.const(g.rng.standard_normal((48, 24)), np.float32), "input_ids")
+    x = g.op("Add", x, g.op("Gather", g.const(g.rng.standard_normal((2, 24)), np.float32), "token_type_ids"))
+    q, k = (g.op("MatMul", x, g.matrix(24, 24, scale=2.0)) for _ in range(2))
+    scores = g.op("MatMul", q, g.op("Transpose", k, perm=[0, 2, 1]))
+    given = g.op("Unsqueeze", g.op("Cast", "attention_mask", to=TensorProto.BOOL), g.const([1]))
+    bias = g.op("Where", given, g.const(0, np.float32), g.const(-1e9, np.float32))
+    mixed = g.op("MatMul", g.op("Softmax", g.op("Add", scores, bias), axis=-1), x)
+    outputs = [helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT, ["rows", "tokens", 24])]
+    _output(g, mixed, "last_hidden_state")
+    if pooled:  # the first token's vector, as models trained with [CLS] have it
+        _output(g, g.op("Squeeze", g.op("Gather", mixed, g.const([0]), axis=1), g.const([1])), "sentence_embedding")
+        outputs.append(helper.make_tensor_value_info("sentence_embedding", TensorProto.FLOAT, ["rows", 24]))
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    inputs = [helper.make_tensor_value_info(n, TensorProto.INT64, ["rows", "tokens"]) for n in names]
+    graph = helper.make_graph(g.nodes, "embedder", inputs, outputs, g.weights)
+    folder.mkdir(parents=True, exist_ok=True)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), folder / "model.onnx"
+    )
+    make_tokenizer(folder / "tokenizer.json", bos=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "vocab_size": 48}), encoding="utf-8")
     return folder

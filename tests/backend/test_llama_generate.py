@@ -182,6 +182,18 @@ def test_a_text_that_goes_on_is_nothing_but_itself(text: str, backend: LlamaBack
     assert not set(tokens) & set(special_ids().values())
 
 
+@pytest.mark.parametrize("text", ["", "bread", " bread", "the bread", "\nbread", "ne", "रोटी"])
+def test_it_gets_no_space_where_vocabularies_put_one(text: str, tmp_path: Path) -> None:
+    engine = LlamaBackend(write_tiny_gguf(tmp_path / "spaced.gguf", spaced=True), EngineSettings(threads=1))
+    before = engine.encode("a")
+    assert before[0] == 1  # BOS
+    assert engine.decode(before).strip() == "a"
+    tokens = engine._tokens.encode_on(text)
+    assert engine.decode([*before, *tokens]) == engine.decode(before) + text
+    assert len(tokens) <= len(text.encode())
+    engine.close()
+
+
 def test_special_tokens_have_no_text(backend: LlamaBackend) -> None:
     ids = special_ids()
     assert backend.decode([*backend.encode("a"), ids["<|im_end|>"], *backend._tokens.encode_on("é")]) == "aé"

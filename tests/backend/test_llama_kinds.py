@@ -22,7 +22,7 @@ pytest.importorskip("llama_cpp")
 
 KINDS = {
     "llama": "copy", "qwen2": "copy", "gemma2": "copy", "olmoe": "copy",
-    "mamba": "restore", "mamba2": "restore", "jamba": "restore",
+    "mamba": "restore", "mamba2": "restore", "jamba": "restore", "qwen35": "restore", "lfm2": "restore",
 }  # fmt: skip
 """Architecture -> the way that its memory allows."""
 

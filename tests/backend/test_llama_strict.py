@@ -17,7 +17,7 @@ from tests.backend.llama_requests import generated, requests, scores, texts
 pytest.importorskip("llama_cpp")
 
 MODELS = (
-    "llama", "qwen2", "gemma2", "olmoe", "mamba", "mamba2", "jamba",
+    "llama", "qwen2", "gemma2", "olmoe", "mamba", "mamba2", "jamba", "qwen35", "lfm2",
     "llama Q4_0", "llama Q8_0", "llama Q4_K_M", "gemma2 Q8_0", "jamba Q8_0",
 )  # fmt: skip
 """Architecture, and what its matrices are quantized to."""

@@ -38,6 +38,10 @@ SPECS = {
     "last-only-no-cache": (Spec(last_only=True, cache=False), WHOLE),
     "keep-input": (Spec(keep_input=True), MIXED),
     "merged": (Spec(branch_input=True), MIXED),
+    "stacked": (Spec(stacked=True, past_name="past_{}", present_name="present_{}"), MIXED),
+    "short-names": (Spec(past_name="past.{}.{}"), MIXED),
+    "part-first": (Spec(past_name="past_{1}_{0}", present_name="present_{1}_{0}"), MIXED),
+    "cache-names": (Spec(past_name="{1}_cache_{0}", present_name="{1}_cache_out_{0}"), MIXED),
 }
 
 
@@ -90,12 +94,15 @@ def _session(path: Path) -> Any:
 def _last_logits(session: Any, tokens: tuple[int, ...]) -> np.ndarray:
     feeds: dict[str, np.ndarray] = {}
     for port in session.get_inputs():
-        if port.name.startswith("past"):
+        if len(port.shape) >= 4:
             dtype = np.float16 if "16" in port.type else np.float32
-            feeds[port.name] = np.zeros((1, port.shape[1], 0, port.shape[3]), dtype)
+            lead = (2, 1) if len(port.shape) == 5 else (1,)
+            feeds[port.name] = np.zeros((*lead, port.shape[-3], 0, port.shape[-1]), dtype)
     feeds |= {"input_ids": np.array([tokens]), "attention_mask": np.ones((1, len(tokens)), np.int64)}
     feeds["position_ids"] = np.arange(len(tokens))[None]
     feeds["num_logits_to_keep"] = np.array(1)
+    feeds["seqlens_k"] = np.array([len(tokens) - 1], np.int32)
+    feeds["total_sequence_length"] = np.array(len(tokens), np.int32)
     feeds["use_cache_branch"] = np.array([False])
     names = {port.name for port in session.get_inputs()}
     given = session.run(["logits"], {k: v for k, v in feeds.items() if k in names})
@@ -250,9 +257,18 @@ def test_exactly_one_bos(tmp_path: Path) -> None:
     assert OnnxBackend(other).encode("ab") == backend.encode("ab")
 
 
-@pytest.mark.parametrize("name", ["encoder_hidden_states", "past_conv.0"])
-def test_an_unknown_input_is_named(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ModelUnsupported, match=name) as caught:
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("encoder_hidden_states", "encoder-decoder"),
+        ("past_conv.0", "hybrid"),
+        ("inputs_embeds", "multimodal"),
+        ("pixel_values", "images"),
+        ("past_something", "unknown"),
+    ],
+)
+def test_an_unknown_input_is_named(tmp_path: Path, name: str, what: str) -> None:
+    with pytest.raises(ModelUnsupported, match=f"{name}.*{what}") as caught:
         OnnxBackend(make_folder(tmp_path / "m", Spec(extra_input=name)))
     assert caught.value.next_step
 

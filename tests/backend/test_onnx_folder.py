@@ -12,7 +12,7 @@ pytest.importorskip("tokenizers")
 
 from cultev.backend.onnx_folder import read_folder  # noqa: E402
 from cultev.backend.onnx_proto import read_graph  # noqa: E402
-from cultev.errors import ModelDamaged, ModelNotFound, NotAModel  # noqa: E402
+from cultev.errors import ModelDamaged, ModelNotFound, ModelUnsupported, NotAModel  # noqa: E402
 from tests.backend.onnx_models import Spec, make_folder  # noqa: E402
 
 
@@ -174,3 +174,54 @@ def test_packed_weights_count_unpacked(tmp_path: Path) -> None:
     onnx.save(helper.make_model(graph), tmp_path / "m.onnx")
     facts = read_graph(tmp_path / "m.onnx")
     assert (facts.n_params, facts.quantization) == (64 * 64, "int4")
+
+
+def test_transformers_js_folders(folder: Path) -> None:
+    """Graphs lie in a folder of their own, one per quantization: a documented order chooses, a path overrules it."""
+    inner = folder / "onnx"
+    inner.mkdir()
+    graph = (folder / "model.onnx").rename(inner / "model_q4f16.onnx")
+    assert read_folder(folder).graph == graph
+    for name in ("model_fp16", "model_q4f16", "model_q4", "model_int8", "model_quantized", "model"):
+        (inner / f"{name}.onnx").write_bytes(graph.read_bytes())
+    assert read_folder(folder).graph.name == "model.onnx"
+    for name in ("model", "model_quantized", "model_int8"):
+        (inner / f"{name}.onnx").unlink()
+    assert read_folder(folder).graph.name == "model_q4.onnx"
+    named = read_folder(inner / "model_fp16.onnx")
+    assert named.graph.name == "model_fp16.onnx" and named.tokenizer == folder / "tokenizer.json"
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("encoder_model.onnx", "encoder-decoder"),
+        ("vision_encoder_q4.onnx", "images"),
+        ("onnx/embed_tokens_fp16.onnx", "parts"),
+    ],
+)
+def test_models_in_parts_are_refused_by_name(folder: Path, name: str, what: str) -> None:
+    (folder / "onnx").mkdir()
+    (folder / name).write_bytes(b"")
+    with pytest.raises(ModelUnsupported, match=f"{what}.*{Path(name).stem}"):
+        read_folder(folder)
+
+
+def test_a_decoder_split_in_two(folder: Path) -> None:
+    (folder / "decoder_with_past_model.onnx").write_bytes(b"")
+    assert read_folder(folder).graph.name == "model.onnx"
+    (folder / "model.onnx").rename(folder / "decoder_model.onnx")
+    with pytest.raises(ModelUnsupported, match="two graphs"):
+        read_folder(folder)
+
+
+def test_tokens_that_end_a_turn(folder: Path) -> None:
+    assert read_folder(folder).ends == ()
+    before = read_folder(folder).sha256
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [3, 7]}))
+    assert read_folder(folder).ends == (3, 7) and read_folder(folder).sha256 != before
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "eos_token_id": 5}))
+    assert read_folder(folder).ends == (3, 5, 7)
+    (folder / "genai_config.json").write_text(json.dumps({"model": {"eos_token_id": [9]}}))
+    assert read_folder(folder).ends == (3, 5, 7, 9)

@@ -26,7 +26,9 @@ from cultev.errors import ModelUnsupported
 from tests.backend.onnx_models import EOS, Spec, make_folder
 from tests.backend.test_onnx import SPECS, _last_logits, _session, plain
 
-ALL = {**{name: spec for name, (spec, _) in SPECS.items()}, "fused": Spec(fused=True, positions=False)}
+FUSED = Spec(fused=True, positions=False)
+COUNTS = Spec(fused=True, positions=False, counts=True)
+ALL = {**{name: spec for name, (spec, _) in SPECS.items()}, "fused": FUSED, "counts": COUNTS}
 
 
 @pytest.fixture(scope="module")

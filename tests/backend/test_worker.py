@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from cultev.backend.types import EngineSettings, Fault, FollowUp, ScoreRequest, 
 from cultev.backend.worker import WorkerBackend, open_worker
 from cultev.errors import EngineError, MissingExtra, ModelDamaged, ModelUnsupported
 from tests.backend.worker_fakes import Acting, generate_request, questions, score_request
-from tests.cli.command import environment
+from tests.cli.command import alive, environment, wait_until
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
@@ -321,26 +321,6 @@ def test_signals_to_the_group_leave_it_alone(opened: Opened) -> None:
     time.sleep(0.1)
     assert len(scored(worker, questions(20))) == 20
     assert worker.restarts == 0
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended but was not waited for does not."""
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-
-
-def wait_until(gone: Callable[[], bool], seconds: float = 20) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if gone():
-            return True
-        time.sleep(0.02)
-    return gone()
 
 
 ORPHAN = """

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,3 +53,31 @@ def fails(done: Done, *telling: str, code: int = 1) -> None:
     assert len(lines) - starts[0] == 2, f"a sentence and a next step, not: {done.err}"
     for text in telling:
         assert text in done.err, done.err
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended but was not waited for does not."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+
+
+def wait_until(gone: Callable[[], bool], seconds: float = 20) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if gone():
+            return True
+        time.sleep(0.02)
+    return gone()
+
+
+def children(pid: int) -> set[int]:
+    """Processes that a process has started, where the system tells (Linux)."""
+    try:
+        return {int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()}
+    except OSError:
+        return set()

@@ -87,7 +87,7 @@ def test_documents_name_commands_that_exist(name: str, text: str) -> None:
 
 def test_the_guide_lists_its_topics_and_reads_them(tmp_path: Path) -> None:
     listed = cultev("guide", cwd=tmp_path).out
-    for topic in ("start", "results", "models", "suites", "faults"):
+    for topic in ("start", "results", "models", "speed", "suites", "faults"):
         assert f"  {topic} " in listed
         assert cultev("guide", topic, cwd=tmp_path).out.startswith("# ")
 

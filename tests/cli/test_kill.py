@@ -12,7 +12,7 @@ import pytest
 
 from tests.backend.gguf_models import write_tiny_gguf
 from tests.backend.onnx_models import make_folder
-from tests.cli.command import cultev, environment
+from tests.cli.command import alive, children, cultev, environment, wait_until
 from tests.cli.test_run import wait_for_answers
 from tests.run.test_engine import content
 from tests.worlds import source
@@ -41,7 +41,7 @@ def test_killed_at_random_moments(make: object, tmp_path: Path) -> None:
     assert cultev(*words, "--db", "whole.db", cwd=tmp_path).code == 0
     longest = time.monotonic() - began
     whole = content(tmp_path / "whole.db")
-    generator, kills, files = random.Random(3), 0, 0
+    generator, kills, files, workers = random.Random(3), 0, 0, set[int]()
     while kills < KILLS:
         files += 1
         database = tmp_path / f"killed-{files}.db"
@@ -56,10 +56,14 @@ def test_killed_at_random_moments(make: object, tmp_path: Path) -> None:
             try:
                 if not database.exists():
                     wait_for_answers(database)
+                workers |= children(process.pid)
                 assert process.wait(timeout=generator.uniform(0.2, 1.0) * longest / 2) == 0
                 break
             except subprocess.TimeoutExpired:
+                workers |= children(process.pid)
                 process.kill()
                 process.wait()
                 kills += 1
         assert content(database) == whole
+    assert sys.platform != "linux" or len(workers) > KILLS / 2
+    assert wait_until(lambda: not any(map(alive, workers)), 5), "the engine outlives the command"

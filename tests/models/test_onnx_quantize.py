@@ -101,6 +101,7 @@ def test_large_weights_go_beside_the_graph(source: Path, tmp_path: Path, monkeyp
     quantize_onnx(source, tmp_path / "beside", "int4", block_size=16)
     found = read_folder(tmp_path / "beside")
     assert [file.name for file in found.external] == ["model.onnx.data"]
+    assert found.external[0].stat().st_mode == found.graph.stat().st_mode
     assert np.array_equal(scores(tmp_path / "beside", 600), scores(tmp_path / "inline", 600))
 
 

@@ -104,3 +104,14 @@ def test_more_options_than_letters() -> None:
 
 def test_rotation_is_cyclic() -> None:
     assert [rotate("abc", k) for k in range(4)] == [tuple("abc"), tuple("bca"), tuple("cab"), tuple("abc")]
+
+
+@pytest.mark.parametrize("code", codes())
+def test_a_reasoning_stops_at_the_answer_however_its_colon_is_written(code: str) -> None:
+    lead = language(code).answer_lead
+    question = Question((), (), (), lead, reasons=True)
+    assert "\n" + lead.strip() in question.reasoning_stops
+    word = lead.strip().rstrip(":：፦ \u00a0")
+    assert word
+    assert all(f"{word}{colon}" in question.reasoning_stops for colon in (":", "：", " :"))
+    assert question.after_reasoning == "\n" + lead

@@ -9,11 +9,13 @@ import pytest
 
 from cultev.backend.fake import FakeBackend, hashed
 from cultev.backend.prefix import Limits
+from cultev.backend.types import Fault, ScoreResult
 from cultev.errors import EngineError, Interrupted
 from cultev.run.engine import run_suites
 from cultev.run.journal import Journal, RunId
 from cultev.run.plan import asks, count
 from cultev.run.protocol import Protocol
+from cultev.stats.summary import cells
 from tests.worlds import small_suite
 
 TIMES = {"started_at", "updated_at", "finished_at", "computed_at", "seconds"}
@@ -98,11 +100,11 @@ def test_a_question_that_does_not_fit_is_set_aside_whole(tmp_path: Path) -> None
     backend = FakeBackend(n_ctx=150)
     do_run(tmp_path / "r.db", backend, Protocol(), tmp_path)
     db = sqlite3.connect(tmp_path / "r.db")
-    outcomes = dict(db.execute("SELECT outcome, count(*) FROM answers GROUP BY outcome"))
+    found = dict(db.execute("SELECT outcome, count(*) FROM answers GROUP BY outcome"))
     keys = db.execute("SELECT count(*) FROM answers WHERE outcome = 'too_long' AND key IS NOT NULL").fetchone()[0]
     db.close()
-    assert outcomes["too_long"] > 0
-    assert sum(outcomes.values()) == 113
+    assert found["too_long"] > 0
+    assert sum(found.values()) == 113
     assert keys == 0
 
 
@@ -178,3 +180,104 @@ def test_a_sample_asked_before_changes_no_other_answer(tmp_path: Path) -> None:
     packs.clear()
     do_run(tmp_path / "fresh.db", Watched(limits=limits), Protocol(), tmp_path)
     assert set(after_sample) <= set(packs)
+
+
+class Dying(FakeBackend):
+    """Answers with an error where the prompt says ``word``, as a worker does for what killed its engine twice."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__()
+        self.word = word
+        self.asked: list[str] = []
+        self.texts: dict[str, str] = {}
+
+    def score(self, requests, *, skip=()):  # type: ignore[no-untyped-def]
+        for batch in super().score(requests, skip=skip):
+            self.asked += [r.key for r in batch]
+            self.on_fault(Fault("SIGABRT", tuple(r.key for r in batch), "they are asked one by one"))
+            bad = {r.key for r in batch if self.word in self.texts[r.key]}
+            yield [ScoreResult(r.key, (), error="SIGABRT: assertion") if r.key in bad else r for r in batch]
+
+    def remember(self, folder: Path, protocol: Protocol) -> Dying:
+        with small_suite(folder) as suite:
+            all_asks = [(a.request, self.decode(a.request.prompt)) for a in asks(suite, protocol, self) if a.request]
+        self.texts = {request.key: text for request, text in all_asks}
+        return self
+
+
+def outcomes(path: Path) -> dict[str, int]:
+    db = sqlite3.connect(path)
+    found = dict(db.execute("SELECT outcome, count(*) FROM answers GROUP BY outcome"))
+    db.close()
+    return found
+
+
+def test_what_the_engine_dies_of_is_set_aside_and_asked_again_when_told(tmp_path: Path) -> None:
+    path, protocol = tmp_path / "r.db", Protocol()
+    dying = Dying("bread is number 3?").remember(tmp_path, protocol)
+    dying.limits = Limits(tokens=4000)
+    notes: list[str] = []
+    with small_suite(tmp_path) as suite, Journal(path) as journal:
+        run = run_suites(dying, [suite], protocol, journal, n_planned=113, note=notes.append)
+        assert journal.engine_errors(run) == 1
+    assert outcomes(path)["engine_error"] == 1 and sum(outcomes(path).values()) == 113
+    assert notes[0].startswith("The engine died (SIGABRT) while it was at item-")
+    assert notes[0].endswith(": they are asked one by one.")
+    assert any(" and " in text and " more: " in text for text in notes)
+    db = sqlite3.connect(path)
+    assert db.execute("SELECT item, language, error FROM v_engine_errors").fetchall() == [
+        ("item-3", "en", "SIGABRT: assertion")
+    ]
+    assert db.execute("SELECT count(*) FROM responses").fetchone() == (112,)
+    assert db.execute("SELECT sum(n) FROM v_accuracy").fetchone() == (112,)
+    (cell,) = cells(db, run.id, ())
+    db.close()
+    assert (cell.accuracy.n, cell.set_aside) == (112, {"engine_error": 1})
+    # The same run again does not ask it: it would die again. Another run does, and so does this one when told.
+    again = Dying("").remember(tmp_path, protocol)
+    do_run(path, again, protocol, tmp_path)
+    assert again.asked == []
+    other = FakeBackend()
+    do_run(path, other, Protocol(languages=("en",)), tmp_path)
+    assert 0 < other.scored < 20  # its pack
+    with Journal(path) as journal:
+        journal.forget_errors(run)
+    do_run(path, FakeBackend(), protocol, tmp_path)
+    assert "engine_error" not in outcomes(path)
+    do_run(tmp_path / "whole.db", FakeBackend(), protocol, tmp_path)
+    do_run(tmp_path / "whole.db", FakeBackend(), Protocol(languages=("en",)), tmp_path)
+    assert content(path) == content(tmp_path / "whole.db")
+
+
+def test_a_prior_that_kills_is_asked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All questions that rest on it are set aside, and the engine does not die of it again in the next window."""
+
+    class NoPriors(FakeBackend):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bad: list[str] = []
+
+        def score(self, requests, *, skip=()):  # type: ignore[no-untyped-def]
+            for batch in super().score(requests, skip=skip):
+                bad = [r.key for r in batch if "N/A" in self.decode(self.prompts[r.key])]
+                self.bad += bad
+                yield [ScoreResult(r.key, (), error="died") if r.key in bad else r for r in batch]
+
+    monkeypatch.setattr("cultev.run.engine.WINDOW", 20)
+    protocol, backend = Protocol(pmi=True, languages=("en",)), NoPriors()
+    with small_suite(tmp_path) as suite:
+        pairs = [r for a in asks(suite, protocol, backend) for r in (a.request, a.prior) if r]
+    backend.prompts = {r.key: r.prompt for r in pairs}  # type: ignore[attr-defined]
+    do_run(tmp_path / "r.db", backend, protocol, tmp_path)
+    assert len(backend.bad) == len(set(backend.bad)) > 0
+    assert outcomes(tmp_path / "r.db") == {"engine_error": 93}
+
+
+def test_strict_runs_take_over_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "r.db"
+    plain = do_run(path, FakeBackend(), Protocol(), tmp_path)
+    strict = FakeBackend()
+    run = do_run(path, strict, Protocol(strict=True), tmp_path)
+    assert run != plain
+    assert strict.scored == 113
+    assert "strict" not in Protocol().canonical()  # runs from before there was such a word keep their names

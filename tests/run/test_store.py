@@ -8,11 +8,13 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cultev.backend.fake import FakeBackend
+from cultev.backend.proof import Proof
 from cultev.errors import (
     NotResults,
     ResultsBusy,
@@ -189,3 +191,33 @@ def test_views_open_with_plain_sqlite(results: Path) -> None:
     assert 0 <= correct <= n
     assert options == db.execute("SELECT sum(json_array_length(options)) FROM answers").fetchone()[0]
     db.close()
+
+
+def as_first_version(path: Path) -> None:
+    """Take from a file what the second version of its schema added."""
+    db = sqlite3.connect(path)
+    db.executescript(
+        "DROP VIEW v_engine_errors; DROP TABLE proofs; ALTER TABLE answers DROP COLUMN error; PRAGMA user_version = 1;"
+    )
+    db.close()
+
+
+def test_a_file_of_an_older_cultev_is_brought_up_to_date(results: Path, tmp_path: Path) -> None:
+    before = content(results)
+    as_first_version(results)
+    open_results(results, write=False).close()
+    assert content(results) != before
+    open_results(results, write=True).close()
+    assert content(results) == before
+
+
+def test_a_proof_takes_the_place_of_the_one_before(results: Path) -> None:
+    info = FakeBackend().info
+    proof = Proof(3, 9, 0.01, 0.02, 0.005, 3, 0, 0.02)
+    with Journal(results) as journal:
+        journal.keep_proof(info, proof)
+        journal.keep_proof(info, replace(proof, noise_per_token=0.5))
+    db = sqlite3.connect(results)
+    rows = db.execute("SELECT engine, noise_per_token, worst_per_token, tolerance, holds FROM proofs").fetchall()
+    db.close()
+    assert rows == [("fake", 0.5, 0.01, 0.02, 1)]

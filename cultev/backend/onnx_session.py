@@ -1,0 +1,76 @@
+"""Loads a graph into onnxruntime, on CUDA where that is asked for and works."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cultev.backend.onnx_binding import first_line
+from cultev.errors import EngineError, MissingExtra, ModelDamaged, ModelUnsupported
+
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+_UNSUPPORTED = ("not a registered", "no op registered", "not_implemented", "ir version", "opset")
+
+
+class Opened(NamedTuple):
+    """A session, where it computes ('cpu' or 'cuda'), and why not on CUDA although that is offered ('' else)."""
+
+    session: Any
+    device: str
+    why: str
+
+
+def open_session(onnxruntime: Any, graph: Path, threads: int, device: str) -> Opened:
+    """Load a graph.
+
+    Args:
+        onnxruntime: the package.
+        graph: the .onnx file.
+        threads: of one operator.
+        device: 'auto', 'cpu' or 'gpu' (see ``EngineSettings``).
+
+    Raises:
+        MissingExtra: a GPU is asked for, and this onnxruntime has no CUDA.
+        EngineError: a GPU is asked for, and CUDA doesn't start.
+        ModelUnsupported, ModelDamaged: the graph.
+    """
+    offered = CUDA in onnxruntime.get_available_providers()
+    if device == "gpu" and not offered:
+        raise MissingExtra("gpu", "Running an ONNX model on a GPU")
+    why = ""
+    if offered and device != "cpu":
+        try:
+            session = _load(onnxruntime, graph, threads, [CUDA, CPU])
+            if session.get_providers()[0] == CUDA:
+                return Opened(session, "cuda", "")
+            why = "onnxruntime offers CUDA, but could not start it: its driver or libraries are missing"
+        except Exception as error:  # onnxruntime's errors share no class of their own
+            why = f"onnxruntime offers CUDA, but failed there: {first_line(error)}"
+        if device == "gpu":
+            raise EngineError(
+                f"The GPU can't be used: {why}.",
+                "Look whether nvidia-smi lists it and the CUDA and cuDNN versions fit onnxruntime-gpu, or use the CPU.",
+            )
+    try:
+        return Opened(_load(onnxruntime, graph, threads, [CPU]), "cpu", why)
+    except Exception as error:
+        reason = first_line(error)
+        if any(word in reason.lower() for word in _UNSUPPORTED):
+            raise ModelUnsupported(
+                f"onnxruntime can't run {graph.name}: {reason}",
+                "A newer onnxruntime may: pip install -U onnxruntime",
+            ) from error
+        raise ModelDamaged(
+            f"onnxruntime can't load {graph.name}: {reason}",
+            "Compare its size and checksum with the place it came from.",
+        ) from error
+
+
+def _load(onnxruntime: Any, graph: Path, threads: int, providers: list[str]) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.use_deterministic_compute = True
+    return onnxruntime.InferenceSession(str(graph), options, providers=providers)

@@ -1,0 +1,46 @@
+"""``cultev bench`` as a user calls it, on the reference model."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import cultev, fails
+
+SHORT = ("--rounds", 1, "--limit", 1, "--tokens", 3)
+
+
+@pytest.mark.parametrize("model", ["reference:gguf", "reference:onnx"])
+def test_a_benchmark_of_each_engine(model: str, tmp_path: Path) -> None:
+    done = cultev("bench", model, *SHORT, "--json", cwd=tmp_path)
+    assert done.code == 0, done.err
+    figures = json.loads(done.out)
+    for key in ("raw_tokens_per_s", "unique_tokens_per_s", "ratio_to_raw", "speedup_over_naive", "peak_mb"):
+        assert figures[key] > 0, key
+    assert figures["ratio_to_raw"] == pytest.approx(
+        figures["unique_tokens_per_s"] / figures["raw_tokens_per_s"], abs=0.01
+    )
+    assert figures["raw_decode_tokens_per_s"] > 0
+    assert 20 < figures["peak_mb"] < 2000
+    with sqlite3.connect(tmp_path / "cultev.db") as db:
+        (kept,) = db.execute("SELECT figures FROM benches").fetchone()
+    assert json.loads(kept)["unique_tokens"] == figures["unique_tokens"]
+
+
+def test_a_table_of_eighty_columns(tmp_path: Path) -> None:
+    done = cultev("bench", "reference:onnx", *SHORT, "--no-generate", cwd=tmp_path)
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert max(map(len, lines[1:-1])) <= 80
+    assert any(line.startswith("ratio to raw") for line in lines)
+    assert "generating" not in done.out
+    assert "Kept in cultev.db" in done.err
+
+
+def test_wrong_words_come_before_the_model(tmp_path: Path) -> None:
+    fails(cultev("bench", "reference", "--json", "--csv", cwd=tmp_path), "together", code=2)
+    fails(cultev("bench", "no-such.gguf", cwd=tmp_path), "no model at")
+    fails(cultev("bench", "reference", "-s", "no-such", cwd=tmp_path), "no-such")
