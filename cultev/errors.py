@@ -9,7 +9,8 @@
     │   ├── ModelNotFound              no such file or folder
     │   ├── NotAModel                  neither GGUF nor an ONNX folder
     │   ├── ModelDamaged               cut short or corrupt
-    │   └── ModelUnsupported           an architecture or graph that the engine can't run
+    │   ├── ModelUnsupported           an architecture or graph that the engine can't run
+    │   └── NotEnoughMemory            it would not fit, however small the settings
     ├── SuiteError                 1
     │   ├── SuiteNotFound              no such suite, built in or as a file
     │   ├── NotASuite                  not SQLite, or SQLite of something else
@@ -90,6 +91,10 @@ class ModelDamaged(ModelError):
 
 class ModelUnsupported(ModelError):
     """A sound file of a kind that the engine can't run."""
+
+
+class NotEnoughMemory(ModelError):
+    """It would not fit into memory, however small the settings that may be chosen."""
 
 
 class SuiteError(CultevError):

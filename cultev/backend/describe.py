@@ -1,51 +1,29 @@
-"""What a model file or folder is, and what it will take to run it, without loading it."""
+"""What a model file or folder is, without loading it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from cultev.backend.gguf_header import GgufHeader
 from cultev.backend.gguf_read import read_gguf
 from cultev.backend.load import model_format
-from cultev.backend.logprobs import LOGITS_BUDGET
-from cultev.backend.memory import MemoryPlan, plan_gguf, plan_onnx
 from cultev.backend.onnx_folder import OnnxFolder, read_folder
 
-CONTEXT_CAP = 4096
-"""Longest prompt + answer that engines make room for unless asked otherwise."""
 
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """Facts of a model in the order in which people ask for them, and its memory plan."""
-
-    facts: dict[str, object]
-    plan: MemoryPlan
-    n_ctx: int
-    """The context that the plan is for, in tokens."""
-
-
-def describe(path: Path, n_ctx: int | None = None) -> Description:
-    """Read a model's header or folder and plan its memory for a context of ``n_ctx`` tokens.
+def describe(path: Path) -> dict[str, object]:
+    """A model's facts by its header or folder, in the order in which people ask for them.
 
     Raises:
         ModelError: the file or folder is no model, or damaged.
     """
     if model_format(path) == "onnx":
-        return _describe_onnx(read_folder(path), n_ctx)
-    return _describe_gguf(read_gguf(path), n_ctx)
+        return _describe_onnx(read_folder(path))
+    return _describe_gguf(read_gguf(path))
 
 
-def _used(asked: int | None, trained: int) -> int:
-    wanted = asked or CONTEXT_CAP
-    return min(wanted, trained) if trained else wanted
-
-
-def _describe_gguf(header: GgufHeader, n_ctx: int | None) -> Description:
-    used = _used(n_ctx, header.n_ctx)
+def _describe_gguf(header: GgufHeader) -> dict[str, object]:
     types = sorted(header.tensor_types.items(), key=lambda pair: -pair[1][1])
-    facts: dict[str, object] = {
+    return {
         "name": header.name or header.path.stem,
         "format": f"GGUF version {header.version}",
         "architecture": header.architecture,
@@ -61,12 +39,10 @@ def _describe_gguf(header: GgufHeader, n_ctx: int | None) -> Description:
         "chat_template": "its own" if header.chat_template else "none: asked in plain text",
         "license": header.license or "not said",
     }
-    return Description(facts, plan_gguf(header, n_ctx=used), used)
 
 
-def _describe_onnx(folder: OnnxFolder, n_ctx: int | None) -> Description:
-    used = _used(n_ctx, folder.n_ctx)
-    facts: dict[str, object] = {
+def _describe_onnx(folder: OnnxFolder) -> dict[str, object]:
+    return {
         "name": "cultev reference" if folder.reference else folder.path.name,
         "format": "ONNX",
         "architecture": folder.architecture,
@@ -79,8 +55,3 @@ def _describe_onnx(folder: OnnxFolder, n_ctx: int | None) -> Description:
         "graph": folder.graph.name,
         "chat_template": "its own" if folder.template else "none: asked in plain text",
     }
-    plan = plan_onnx(
-        folder.n_bytes, folder.n_layers, folder.n_kv_heads, folder.head_dim, folder.n_vocab,
-        n_ctx=used, logits_budget=LOGITS_BUDGET,
-    )  # fmt: skip
-    return Description(facts, plan, used)

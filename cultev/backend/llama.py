@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cultev.backend.describe import CONTEXT_CAP
 from cultev.backend.generator import TextGenerator, Vocabulary
 from cultev.backend.gguf_header import GgufHeader
 from cultev.backend.gguf_read import gguf_sha256, read_gguf
@@ -29,7 +28,7 @@ from cultev.backend.machine import physical_cores
 from cultev.backend.prefix import STRICT_SLICE, Limits, TokenTree
 from cultev.backend.scorer import TreeScorer
 from cultev.backend.sequences import Sequences, Wanted
-from cultev.backend.types import EngineSettings, ModelInfo
+from cultev.backend.types import CONTEXT_CAP, EngineSettings, ModelInfo
 from cultev.errors import EngineError, MissingExtra, ModelDamaged, ModelUnsupported
 from cultev.prompt.chat import ChatTemplate
 

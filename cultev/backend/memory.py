@@ -1,135 +1,55 @@
-"""How much memory a model will take, before it is loaded, and how much this machine has left.
-
-All sizes are bytes. A plan is an upper bound by formula, not a measurement: engines allocate some of it and
-never touch it, and pages of a mapped GGUF file can be dropped again. It leaves out what the program itself has
-already taken, since that is no longer free.
-"""
+"""How much memory there is for a model: what the system says is free, or what the user says may be used."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import re
+import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
-from cultev.backend.gguf_header import GgufHeader
-from cultev.backend.prefix import Limits
+from cultev.errors import UsageError
 
-_REPACKED = ("Q4_0", "Q4_K", "Q2_K", "IQ4_NL")
-"""Tensor types that llama.cpp's CPU engine may keep a second time, laid out for the processor."""
-
-_CELLS = 256
-"""llama.cpp rounds its cache up to a multiple of this many tokens."""
+LIMIT_VARIABLE = "CULTEV_MEMORY_MB"
+"""Environment variable: MB (10^6 bytes) that an engine may take, whatever is free; for machines that are shared."""
 
 _CGROUP_UNLIMITED = 1 << 60
 """cgroup v1 says 'no limit' with a number about this large."""
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryPlan:
-    """Bytes that running a model takes, by what they are for."""
+def usable_memory() -> int | None:
+    """Bytes that an engine may take: what LIMIT_VARIABLE says, else ``available_memory``.
 
-    weights: int
-    kv_cache: int
-    """Keys and values of the tokens in the context."""
-    logits: int
-    """Rows of vocabulary width that are read out."""
-    working: int
-    """Activations of one batch."""
-
-    @property
-    def total(self) -> int:
-        """All of it, in bytes."""
-        return self.weights + self.kv_cache + self.logits + self.working
-
-    @property
-    def total_mb(self) -> float:
-        """All of it, in MB (10^6 bytes)."""
-        return self.total / 1e6
-
-    def fits(self, available: int | None) -> bool | None:
-        """Whether ``available`` bytes are enough; None where that is unknown."""
-        return None if available is None else self.total <= available
-
-
-def plan_gguf(header: GgufHeader, *, n_ctx: int, n_seq: int = 1, limits: Limits | None = None) -> MemoryPlan:
-    """What llama.cpp takes on the CPU.
-
-    With B tokens a batch (``limits.tokens``), V = vocabulary, E = width, F = feed-forward width::
-
-        cells    = n_seq * n_ctx + B + leaves + 1, rounded up to 256
-        weights  = file + bytes of the tensors that may be kept a second time (Q4_0, Q4_K, Q2_K, IQ4_NL)
-        kv_cache = cells * 2 * sum over layers of kv_heads * (d_k + d_v)                    f16
-        logits   = 4 * V * max(reads, leaves + 1)                                           f32
-        working  = 4 * B * (V + 2 E + F + cells)      f32: a whole batch's logits, activations, the mask
-
-    Args:
-        header: from ``read_gguf``.
-        n_ctx: longest prompt + continuation, in tokens.
-        n_seq: sequences with a context of their own; 1 where branches share one cache, as cultev runs them.
-        limits: what one pack may hold; the planner's defaults when None.
+    Raises:
+        UsageError: the variable is set to something else than a positive number.
     """
-    limits = limits or Limits()
-    batch, leaves = limits.tokens, limits.leaves + 1
-    cells = -(-(n_seq * n_ctx + batch + leaves) // _CELLS) * _CELLS
-    again = sum(size for kind, (_, size) in header.tensor_types.items() if kind in _REPACKED)
-    ffn = header.number(f"{header.architecture}.feed_forward_length")
-    return MemoryPlan(
-        weights=header.file_bytes + again,
-        kv_cache=cells * header.kv_bytes_per_token,
-        logits=4 * header.n_vocab * max(limits.reads, leaves),
-        working=4 * batch * (header.n_vocab + 2 * header.n_embd + ffn + cells),
-    )
+    words = os.environ.get(LIMIT_VARIABLE, "").strip()
+    if not words:
+        return available_memory()
+    try:
+        megabytes = float(words)
+    except ValueError:
+        megabytes = 0.0
+    if not 0 < megabytes < 1e12:
+        raise UsageError(f"{LIMIT_VARIABLE} is '{words}', which is no number of MB.", f"Such as {LIMIT_VARIABLE}=4000")
+    return int(megabytes * 1e6)
 
 
-def plan_onnx(
-    file_bytes: int,
-    n_layers: int,
-    kv_heads: int,
-    head_dim: int,
-    n_vocab: int,
-    *,
-    n_ctx: int,
-    n_seq: int = 1,
-    limits: Limits | None = None,
-    n_embd: int = 0,
-    ffn: int = 0,
-    kv_bytes: int = 4,
-    logits_budget: int = 0,
-) -> MemoryPlan:
-    """What onnxruntime takes on the CPU.
-
-    With T tokens a run (``limits.tokens``), R = ``n_seq`` rows of up to ``n_ctx`` tokens::
-
-        weights  = 2 * files                     the graph as read, and the matrices laid out for the processor
-        kv_cache = 2 * R * n_ctx * layers * 2 * kv_heads * head_dim * kv_bytes        past and present at once
-        logits   = 4 * V * T, or ``logits_budget`` where runs are cut to stay below it
-        working  = 4 * T * (4 E + 2 F)
-
-    Args:
-        file_bytes: graph and external weights together.
-        n_layers: decoder layers.
-        kv_heads: heads of keys and values.
-        head_dim: width of a head.
-        n_vocab: width of the logits.
-        n_ctx: longest prompt + continuation, in tokens.
-        n_seq: rows computed at once.
-        limits: what one pack may hold; the planner's defaults when None.
-        n_embd: width of the residual stream; 0 where unknown.
-        ffn: width of the feed-forward layers; 0 where unknown.
-        kv_bytes: bytes of one number in the cache: 4 (float32) or 2 (float16).
-        logits_budget: most bytes of logits that one run gives; 0: no such limit.
-    """
-    tokens = (limits or Limits()).tokens
-    logits = 4 * n_vocab * tokens
-    return MemoryPlan(
-        weights=2 * file_bytes,
-        kv_cache=2 * n_seq * n_ctx * n_layers * 2 * kv_heads * head_dim * kv_bytes,
-        logits=min(logits, max(logits_budget, 4 * n_vocab)) if logits_budget else logits,
-        working=4 * tokens * (4 * n_embd + 2 * ffn),
-    )
+def gpu_memory() -> int | None:
+    """Bytes free on the first NVIDIA GPU by nvidia-smi, or None where that doesn't tell."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    try:
+        done = subprocess.run(
+            [program, "--query-gpu=memory.free", "--format=csv,noheader,nounits", "--id=0"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+        return int(float(done.stdout.split()[0]) * 2**20)
+    except (OSError, ValueError, IndexError, subprocess.SubprocessError):
+        return None  # likewise
 
 
 def available_memory() -> int | None:

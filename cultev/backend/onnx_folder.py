@@ -94,6 +94,16 @@ class OnnxFolder:
         return self._number("head_dim") or self._number("hidden_size", "n_embd") // max(1, self.n_heads)
 
     @property
+    def n_embd(self) -> int:
+        """Width of the residual stream."""
+        return self._number("hidden_size", "n_embd")
+
+    @property
+    def ffn(self) -> int:
+        """Width of the feed-forward layers."""
+        return self._number("intermediate_size", "n_inner", "ffn_dim")
+
+    @property
     def has_window(self) -> bool:
         """Whether some layers see a sliding window only."""
         if any("full" not in str(kind) for kind in self.config.get("layer_types") or ()):

@@ -13,6 +13,10 @@ Message = Mapping[str, str]
 """A chat message: {'role': 'user' | 'system' | 'assistant', 'content': text}."""
 
 
+CONTEXT_CAP = 4096
+"""Longest prompt + answer, in tokens, that engines make room for unless asked otherwise."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
     """How an engine is asked to run; None and 'auto' leave the choice to it and to the memory plan.

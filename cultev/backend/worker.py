@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from cultev.backend.fit import fit
 from cultev.backend.prefix import windows
 from cultev.backend.types import (
     EngineSettings,
@@ -52,14 +53,32 @@ Request = TypeVar("Request", ScoreRequest, GenerateRequest)
 
 
 def open_worker(
-    path: Path, settings: EngineSettings | None = None, on_fault: Callable[[Fault], None] = ignore_fault
+    path: Path,
+    settings: EngineSettings | None = None,
+    on_fault: Callable[[Fault], None] = ignore_fault,
+    *,
+    generate: bool = False,
+    needs: Callable[[], int] | None = None,
+    note: Callable[[str], None] = lambda text: None,
 ) -> WorkerBackend:
-    """Load a model with the engine for its format, into a process of its own.
+    """Load a model with the engine for its format, into a process of its own, with settings that fit into memory.
+
+    Args:
+        path: a GGUF file or an ONNX folder.
+        settings: see ``fit``.
+        on_fault: see ``Backend.on_fault``.
+        generate: whether texts will be generated.
+        needs: see ``fit``.
+        note: told what was made smaller, before the model is loaded.
 
     Raises:
+        NotEnoughMemory: before anything is loaded.
         MissingExtra, ModelError, EngineError: see ``cultev.errors``.
     """
-    return WorkerBackend(OPENER, path, settings=settings, name=path.name, on_fault=on_fault)
+    fitted = fit(path, settings or EngineSettings(), generate=generate, needs=needs)
+    for text in fitted.notes:
+        note(text)
+    return WorkerBackend(OPENER, path, settings=fitted.settings, name=path.name, on_fault=on_fault)
 
 
 class _Lost(Exception):

@@ -63,7 +63,7 @@ def bench(
     form = output_form(as_json, as_csv)
     path = find_model(model)
     with open_suite(suite_name) as suite, Journal(db) as journal:
-        backend = open_worker(path, settings)
+        backend = open_worker(path, settings, generate=generating, note=note)
         try:
             parallel = backend.parallel if generating else 0
             result = measure(

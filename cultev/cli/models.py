@@ -22,30 +22,57 @@ for command in (suggest, pull, export, quantize):
 @models.command("show")
 @click.argument("model")
 @click.option("--n-ctx", type=click.IntRange(min=16), help="Context to plan for. [default: model's, at most 4096]")
+@click.option("--parallel", type=click.IntRange(min=1), help="Texts that grow at once. [default: 16]")
+@click.option(
+    "--device",
+    type=click.Choice(["cpu", "gpu"]),
+    default="cpu",
+    show_default=True,
+    help="Where to compute; what lies on a GPU is planned by formula, unverified.",
+)
 @table_options
-def show(model: str, n_ctx: int | None, as_json: bool, as_csv: bool) -> None:
-    """Show MODEL (a .gguf file, an ONNX folder, or 'reference') and the memory it takes, without loading it."""
-    from cultev.backend.describe import describe
-    from cultev.backend.load import find_model
-    from cultev.backend.memory import available_memory
-    from cultev.cli.output import emit_record
+def show(model: str, n_ctx: int | None, parallel: int | None, device: str, as_json: bool, as_csv: bool) -> None:
+    """Show MODEL (a .gguf file, an ONNX folder, or 'reference') and the memory it takes, without loading it.
 
-    description = describe(find_model(model), n_ctx)
-    plan, free = description.plan, available_memory()
-    facts = dict(description.facts)
-    memory = {
+    CULTEV_MEMORY_MB says how many MB may be used, where that is less than what is free.
+    """
+    from cultev.backend.describe import describe
+    from cultev.backend.fit import concrete, fit, plan_for
+    from cultev.backend.load import find_model
+    from cultev.backend.memory import usable_memory
+    from cultev.backend.types import EngineSettings
+    from cultev.cli.output import emit_record
+    from cultev.errors import NotEnoughMemory
+
+    path = find_model(model)
+    settings = EngineSettings(n_ctx=n_ctx, parallel=parallel, device=device)
+    facts = describe(path)
+    plan, generating = plan_for(path, settings), plan_for(path, settings, generate=True)
+    used, room = concrete(path, settings), usable_memory()
+    facts |= {
         "memory_mb": round(plan.total_mb),
+        "of_process_mb": round(plan.process / 1e6),
         "of_weights_mb": round(plan.weights / 1e6),
         "of_cache_mb": round(plan.kv_cache / 1e6),
         "of_logits_mb": round(plan.logits / 1e6),
         "of_working_mb": round(plan.working / 1e6),
-        "for_context": description.n_ctx,
-        "free_memory_mb": round(free / 1e6) if free else "not told by this system",
+        "on_gpu_mb": round(plan.device / 1e6),
+        "droppable_mb": round(plan.droppable / 1e6),
+        "generating_mb": round(generating.total_mb),
+        "for_context": used.n_ctx,
+        "for_parallel": used.parallel,
+        "usable_memory_mb": round(room / 1e6) if room is not None else None,
+        "fits": plan.fits(room),
     }
-    facts.update(memory)
     if not (as_json or as_csv):
-        fits = plan.fits(free)
-        facts["fits"] = {True: "yes", False: "NO: use a smaller model, quantization or --n-ctx", None: "?"}[fits]
-    else:
-        facts["fits"] = plan.fits(free)
+        try:
+            notes = fit(path, settings).notes
+            facts["fits"] = "not told by this system" if room is None else " ".join(notes) or "yes"
+        except NotEnoughMemory as error:
+            facts["fits"] = f"NO. {error.message} {error.next_step}"
+        for name, value in (("on_gpu_mb", plan.device), ("droppable_mb", plan.droppable)):
+            if not value:
+                del facts[name]
+        if room is None:
+            facts["usable_memory_mb"] = "not told by this system"
     emit_record(facts, json=as_json, csv=as_csv)

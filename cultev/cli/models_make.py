@@ -88,7 +88,7 @@ def _describe(target: Path, facts: dict[str, object], as_json: bool, as_csv: boo
     """What was made, as ``models show`` says it."""
     from cultev.backend.describe import describe
 
-    facts = {**facts, "size_after_mb": _size_mb(target), **describe(target).facts}
+    facts = {**facts, "size_after_mb": _size_mb(target), **describe(target)}
     facts.pop("file_mb", None)
     emit_record(facts, json=as_json, csv=as_csv)
 

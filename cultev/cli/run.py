@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,7 +159,8 @@ def run(
             if journal.status(run_id) == "done" and not (retry and died):
                 click.echo(f"Run {run_id.id} is complete in {db}: nothing to ask again.", err=True)
             else:
-                with _engine(path, settings) as backend:
+                needs = partial(_needs, suites, protocol)
+                with _engine(path, settings, generate=mode == "cot", needs=needs) as backend:
                     if retry and died:
                         journal.forget_errors(run_id)
                     _ask_all(backend, suites, protocol, journal, planned, db)
@@ -168,15 +170,25 @@ def run(
 
 
 @contextlib.contextmanager
-def _engine(path: Path, settings: EngineSettings) -> Iterator[WorkerBackend]:
+def _engine(
+    path: Path, settings: EngineSettings, *, generate: bool = False, needs: Callable[[], int] | None = None
+) -> Iterator[WorkerBackend]:
     """The model, in a process of its own for as long as the block lasts."""
     from cultev.backend.worker import open_worker
+    from cultev.cli.output import note
 
-    backend = open_worker(path, settings, _tell)
+    backend = open_worker(path, settings, _tell, generate=generate, needs=needs, note=note)
     try:
         yield backend
     finally:
         backend.close()
+
+
+def _needs(suites: Sequence[Suite], protocol: Protocol) -> int:
+    """Tokens that suffice for every question."""
+    from cultev.run.plan import enough_tokens
+
+    return max((enough_tokens(suite, protocol) for suite in suites), default=0)
 
 
 def _tell(fault: Fault) -> None:

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cultev.backend.gguf_header import GgufHeader, TensorInfo, Value
-from cultev.backend.logprobs import LOGITS_BUDGET
-from cultev.backend.memory import MemoryPlan, plan_gguf, plan_onnx
+from cultev.backend.memory_plan import MemoryPlan, plan_gguf, plan_onnx
 from cultev.errors import UsageError
 from cultev.models.pull import ENDPOINT
 from cultev.models.sizes import UNALIGNED_BITS, WEIGHT_BITS
@@ -114,7 +113,7 @@ class Suggestion:
         if quantization in QUANTIZATIONS["onnx"]:
             return plan_onnx(
                 size, kv_layers, shape.kv_heads, shape.head_dim, shape.vocabulary,
-                n_ctx=n_ctx, n_embd=shape.width, ffn=shape.ffn, logits_budget=LOGITS_BUDGET,
+                n_ctx=n_ctx, heads=shape.heads, n_embd=shape.width, ffn=shape.ffn,
             )  # fmt: skip
         return plan_gguf(_header(self, quantization, size, kv_layers), n_ctx=n_ctx)
 

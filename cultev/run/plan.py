@@ -18,6 +18,9 @@ from cultev.run.protocol import Protocol
 from cultev.suite.item import Item
 from cultev.suite.store import Suite
 
+TEMPLATE_TOKENS = 256
+"""What a chat template may add to a question: a system prompt, turns."""
+
 KEY_VERSION = b"score/1"
 TEXT_KEY_VERSION = b"generate/1"
 
@@ -113,6 +116,20 @@ def survey(suite: Suite, protocol: Protocol) -> Counter[str]:
 def count(suite: Suite, protocol: Protocol) -> int:
     """How many questions a protocol asks of a suite."""
     return sum(survey(suite, protocol).values())
+
+
+def enough_tokens(suite: Suite, protocol: Protocol) -> int:
+    """Tokens that suffice for each question of a suite, found without a tokenizer.
+
+    No tokenizer makes more tokens than a text has UTF-8 bytes, give or take; what a chat template adds is allowed for.
+    """
+    most = 0
+    for item, code, variant in variants(suite, protocol):
+        question = ask(item, code, protocol.mode, variant, country_of(suite, item, code))
+        texts = [*(m["content"] for m in question.messages), question.after_reasoning]
+        size = sum(len(text.encode()) for text in texts) + max(len(c.encode()) for c in question.continuations)
+        most = max(most, size + (protocol.max_tokens if question.reasons else 0))
+    return most + TEMPLATE_TOKENS
 
 
 def check_languages(suites: Sequence[Suite], protocol: Protocol) -> None:

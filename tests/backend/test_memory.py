@@ -1,4 +1,4 @@
-"""The memory plan's arithmetic, and what each system says is free."""
+"""What each system says is free, and what a user says may be used."""
 
 from __future__ import annotations
 
@@ -12,72 +12,17 @@ from typing import Any
 import pytest
 
 from cultev.backend import memory
-from cultev.backend.gguf_header import GgufHeader, TensorInfo
-from cultev.backend.memory import MemoryPlan, available_memory, linux_memory, parse_vm_stat, plan_gguf, plan_onnx
-from cultev.backend.prefix import Limits
+from cultev.backend.memory import (
+    LIMIT_VARIABLE,
+    available_memory,
+    gpu_memory,
+    linux_memory,
+    parse_vm_stat,
+    usable_memory,
+)
+from cultev.errors import UsageError
 
 GIB = 1 << 30
-
-
-def qwen() -> GgufHeader:
-    """Qwen2.5-0.5B's numbers, with one tensor that llama.cpp keeps twice."""
-    of = "qwen2"
-    return GgufHeader(
-        path=Path("m.gguf"),
-        version=3,
-        metadata={
-            "general.architecture": of,
-            f"{of}.block_count": 24,
-            f"{of}.embedding_length": 896,
-            f"{of}.feed_forward_length": 4_864,
-            f"{of}.attention.head_count": 14,
-            f"{of}.attention.head_count_kv": 2,
-            f"{of}.vocab_size": 151_936,
-        },
-        tensors=(TensorInfo("a", (256, 10), "Q4_K", 0, 1_440), TensorInfo("b", (256, 10), "Q6_K", 1_440, 2_100)),
-        alignment=32,
-        file_bytes=400_000_000,
-        expected_bytes=400_000_000,
-        parts=(Path("m.gguf"),),
-    )
-
-
-def test_gguf_plan() -> None:
-    plan = plan_gguf(qwen(), n_ctx=4_096, limits=Limits(tokens=512, leaves=63, reads=110))
-    assert plan.weights == 400_000_000 + 1_440
-    assert plan.kv_cache == 4_864 * 12_288  # 57 MiB, as llama.cpp reports for this model and context
-    assert plan.logits == 110 * 151_936 * 4
-    # llama.cpp reports 300.25 MiB; this is an upper bound, within a sixth
-    assert 300.25 * 2**20 <= plan.working <= 350 * 2**20
-    assert plan.total == plan.weights + plan.kv_cache + plan.logits + plan.working
-    assert plan.total_mb == pytest.approx(plan.total / 1e6)
-
-
-def test_gguf_plan_grows_with_context_and_sequences() -> None:
-    short, long = (plan_gguf(qwen(), n_ctx=n) for n in (1_024, 8_192))
-    assert short.kv_cache < long.kv_cache and short.weights == long.weights
-    assert plan_gguf(qwen(), n_ctx=1_024, n_seq=4).kv_cache > 2 * short.kv_cache
-
-
-def test_onnx_plan() -> None:
-    plan = plan_onnx(80_000_000, 8, 4, 64, 32_000, n_ctx=2_048, n_seq=3, limits=Limits(tokens=1_024))
-    assert plan.weights == 160_000_000
-    assert plan.kv_cache == 2 * 3 * 2_048 * 8 * 2 * 4 * 64 * 4
-    assert plan.logits == 4 * 32_000 * 1_024
-    assert plan.working == 0
-    small = plan_onnx(
-        80_000_000, 8, 4, 64, 32_000, n_ctx=2_048, logits_budget=1_000_000, kv_bytes=2, n_embd=512, ffn=2_048
-    )
-    assert small.logits == 1_000_000
-    assert small.kv_cache * 6 == plan.kv_cache
-    assert small.working == 4 * Limits().tokens * (4 * 512 + 2 * 2_048)
-
-
-def test_fits() -> None:
-    plan = MemoryPlan(1, 2, 3, 4)
-    assert plan.fits(10) is True
-    assert plan.fits(9) is False
-    assert plan.fits(None) is None
 
 
 def test_this_machine() -> None:
@@ -167,3 +112,28 @@ def test_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert available_memory() == 3 * GIB
     kernel.GlobalMemoryStatusEx = lambda pointer: 0
     assert available_memory() is None
+
+
+def test_the_variable_says_what_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LIMIT_VARIABLE, "1500.5")
+    assert usable_memory() == 1_500_500_000
+    monkeypatch.setenv(LIMIT_VARIABLE, " ")
+    monkeypatch.setattr(memory, "available_memory", lambda: 7)
+    assert usable_memory() == 7
+
+
+@pytest.mark.parametrize("words", ["much", "0", "-5", "nan", "inf"])
+def test_a_variable_that_is_no_number(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LIMIT_VARIABLE, words)
+    with pytest.raises(UsageError, match=LIMIT_VARIABLE):
+        usable_memory()
+
+
+def test_gpu_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory.shutil, "which", lambda name: None)
+    assert gpu_memory() is None
+    monkeypatch.setattr(memory.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: SimpleNamespace(stdout="2048\n"))
+    assert gpu_memory() == 2 * GIB
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: SimpleNamespace(stdout="[N/A]\n"))
+    assert gpu_memory() is None

@@ -1,0 +1,138 @@
+"""The memory plan: its arithmetic, and the peaks of processes that load, score and generate."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from pathlib import Path
+
+import pytest
+
+from cultev.backend import memory_plan
+from cultev.backend.gguf_header import GgufHeader, TensorInfo, Value
+from cultev.backend.memory_plan import MemoryPlan, plan_gguf, plan_onnx
+from cultev.backend.types import EngineSettings
+from cultev.locate import reference_model
+from tests.backend.gguf_models import write_tiny_gguf
+from tests.backend.onnx_models import Spec, make_folder
+from tools.bench_plan import compare
+
+TOLERANCE = 0.15
+MIB = 1 << 20
+
+
+def header(architecture: str = "qwen2", tensors: tuple[TensorInfo, ...] = (), **more: Value) -> GgufHeader:
+    """Qwen2.5-0.5B's numbers."""
+    numbers = {
+        "block_count": 24, "embedding_length": 896, "feed_forward_length": 4_864, "attention.head_count": 14,
+        "attention.head_count_kv": 2, "vocab_size": 151_936,
+    }  # fmt: skip
+    numbers.update(more)
+    return GgufHeader(
+        path=Path("m.gguf"),
+        version=3,
+        metadata={"general.architecture": architecture} | {f"{architecture}.{k}": v for k, v in numbers.items()},
+        tensors=tensors,
+        alignment=32,
+        file_bytes=400_000_000,
+        expected_bytes=400_000_000,
+        parts=(Path("m.gguf"),),
+    )
+
+
+def tensor(name: str, kind: str, n_bytes: int) -> TensorInfo:
+    return TensorInfo(name, (256, 8), kind, 0, n_bytes)
+
+
+def test_gguf_parts_are_what_llama_cpp_reports() -> None:
+    plan = plan_gguf(header(), n_ctx=4_096)
+    assert plan.kv_cache == 57 * MIB  # "KV buffer size = 57.00 MiB (4864 cells, 24 layers)"
+    assert plan.weights == 400_000_000 + 420 * 151_936
+    assert plan.total == plan.process + plan.weights + plan.kv_cache + plan.logits + plan.working
+    assert plan.total_mb == plan.total / 1e6
+
+
+def test_what_is_kept_twice_can_be_dropped() -> None:
+    some = (tensor("blk.0.ffn_up.weight", "Q4_K", 1_000), tensor("token_embd.weight", "Q4_0", 500))
+    plain = plan_gguf(header(), n_ctx=512)
+    tied = plan_gguf(header(tensors=some), n_ctx=512)
+    assert tied.droppable == tied.weights - plain.weights == 1_500
+    assert tied.needed == plain.needed == plain.total
+    own_output = plan_gguf(header(tensors=(*some, tensor("output.weight", "F16", 9))), n_ctx=512)
+    assert own_output.droppable == 1_000
+
+
+def test_arm_lays_out_more_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    some = header(tensors=(tensor("a", "Q8_0", 700),))
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    assert plan_gguf(some, n_ctx=512).droppable == 0
+    monkeypatch.setattr(platform, "machine", lambda: "arm64")
+    assert plan_gguf(some, n_ctx=512).droppable == 700
+
+
+def test_gguf_plan_grows_with_what_is_asked() -> None:
+    least = plan_gguf(header(), n_ctx=512, batch=64)
+    assert least.kv_cache < plan_gguf(header(), n_ctx=2_048, batch=64).kv_cache
+    assert least.total < plan_gguf(header(), n_ctx=512).total
+    few, many = (plan_gguf(header(), n_ctx=1_024, parallel=n, generate=True) for n in (2, 32))
+    assert plan_gguf(header(), n_ctx=1_024).total <= few.total < many.total
+
+
+def test_recurrent_states_count_instead_of_cells() -> None:
+    numbers: dict[str, Value] = {
+        "ssm.inner_size": 1_536, "ssm.state_size": 16, "ssm.conv_kernel": 4, "attention.head_count": 0,
+        "attention.head_count_kv": 0,
+    }  # fmt: skip
+    mamba = header("mamba", **numbers)
+    short, long = plan_gguf(mamba, n_ctx=512), plan_gguf(mamba, n_ctx=8_192)
+    assert short.kv_cache == long.kv_cache
+    state = 24 * 4 * (3 * 1_536 + 16 * 1_536)
+    assert short.kv_cache % state == 0 and 1 < short.kv_cache // state <= 64
+
+
+def test_a_gpu_takes_what_the_processor_need_not() -> None:
+    host, gpu = plan_gguf(header(), n_ctx=512), plan_gguf(header(), n_ctx=512, gpu=True)
+    assert host.device == 0 and gpu.device > gpu.weights - 100_000_000
+    assert gpu.needed == gpu.total - gpu.device < host.needed
+
+
+def test_onnx_plan() -> None:
+    def plan(n_ctx: int = 1_024, batch: int = 1_024, fused: bool = False, generate: bool = False) -> MemoryPlan:
+        return plan_onnx(
+            80_000_000, 8, 4, 64, 32_000, n_ctx=n_ctx, heads=8, n_embd=512, ffn=2_048, batch=batch, fused=fused,
+            generate=generate, tokenizer_bytes=1_000_000,
+        )  # fmt: skip
+
+    whole = plan()
+    assert whole.weights == 96_000_000 + 9_000_000
+    assert whole.logits == 4 * 32_000 * (1_024 + 512) + memory_plan.GATHER_BYTES
+    assert plan(batch=64).total < whole.total and plan(n_ctx=256).total < whole.total
+    assert plan(fused=True).working < whole.working
+    assert plan(generate=True).total >= whole.total
+    assert plan(n_ctx=8_192, generate=True).kv_cache > plan(n_ctx=1_024, generate=True).kv_cache
+
+
+def test_fits() -> None:
+    plan = MemoryPlan(1, 2, 3, 4, process=5, droppable=1, device=2)
+    assert (plan.total, plan.needed) == (15, 12)
+    assert plan.fits(12) is True
+    assert plan.fits(11) is False
+    assert plan.fits(None) is None
+
+
+def model(kind: str, folder: Path) -> Path:
+    if kind == "tiny gguf":
+        return write_tiny_gguf(folder / "tiny.gguf", n_ctx=256)
+    if kind == "tiny onnx":
+        return make_folder(folder / "tiny", Spec())
+    return reference_model(kind.split()[1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("generate", [False, True])
+@pytest.mark.parametrize("kind", ["tiny gguf", "tiny onnx", "reference gguf", "reference onnx"])
+def test_the_peak_is_the_plan_s(kind: str, generate: bool, tmp_path: Path) -> None:
+    pytest.importorskip("llama_cpp" if kind.endswith("gguf") else "onnxruntime")
+    found = compare(model(kind, tmp_path), EngineSettings(n_ctx=256, threads=2), generate)
+    peak = max(found["peak"].values())
+    assert peak == pytest.approx(found["plan"]["total"], rel=TOLERANCE), found
