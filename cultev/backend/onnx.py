@@ -127,7 +127,7 @@ class OnnxBackend(TreeScorer, TextGenerator):
                     strict=self.strict,
                     batch=self._batch,
                 ),
-                _ways(ports, folder) if self._reuse != "recompute" else [],
+                _ways(ports, folder, self.n_ctx) if self._reuse != "recompute" else [],
                 n_vocab,
                 rounds=rounds,
             )
@@ -199,14 +199,15 @@ class OnnxBackend(TreeScorer, TextGenerator):
         self.__dict__.pop("_binding", None)
 
 
-def _ways(ports: GraphPorts, folder: OnnxFolder) -> list[Way]:
+def _ways(ports: GraphPorts, folder: OnnxFolder, n_ctx: int) -> list[Way]:
     """The ways worth trying, the fastest first."""
     if not ports.caches:
         return []
     if ports.one_row:
         return [Way.SINGLE]
     # A sliding window counts slots, gaps included, and so do positions that the graph counts itself.
-    gaps = bool(ports.mask and ports.positions) and not folder.has_window
+    windowed = folder.has_window and not n_ctx <= folder.window
+    gaps = bool(ports.mask and ports.positions) and not windowed
     return [Way.MIXED, Way.EVEN, Way.SINGLE] if gaps else [Way.EVEN, Way.SINGLE]
 
 

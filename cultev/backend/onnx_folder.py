@@ -111,6 +111,11 @@ class OnnxFolder:
         return bool(self.config.get("sliding_window")) and self.config.get("use_sliding_window") is not False
 
     @property
+    def window(self) -> int:
+        """Tokens that a sliding window sees, 0 where nothing says it."""
+        return self._number("sliding_window")
+
+    @property
     def quantization(self) -> str:
         """Type of most weights, such as 'int8'; 'unknown' rather than a guess."""
         return self.facts.quantization

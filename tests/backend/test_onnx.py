@@ -136,6 +136,18 @@ def test_small_packs_and_trunks_change_nothing(models: dict[str, Path], name: st
     assert_close(answers(backend, requests), expected(models[name], requests))
 
 
+def test_a_window_wider_than_the_context_is_none(models: dict[str, Path]) -> None:
+    short = OnnxBackend(models["window"], EngineSettings(n_ctx=16))
+    assert MIXED in short.info.extra["reuse"] and EVEN in OnnxBackend(models["window"]).info.extra["reuse"]
+
+
+def test_recomputing_can_be_asked_for(models: dict[str, Path]) -> None:
+    backend = OnnxBackend(models["grouped"], EngineSettings(reuse="recompute"))
+    assert WHOLE in backend.info.extra["reuse"]
+    requests = questions(n=4)
+    assert_close(answers(backend, requests), expected(models["grouped"], requests))
+
+
 def test_a_small_batch_makes_small_runs(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     run = Binding.run

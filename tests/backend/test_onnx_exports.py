@@ -41,6 +41,7 @@ KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", KINDS)
 def test_exports_answer_as_whole_sequences(tmp_path: Path, kind: str) -> None:

@@ -19,6 +19,7 @@ from tools.make_random_model import SHAPES
 from tools.make_random_onnx import write_graph, write_tokenizer
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("quant", ["int8", "int4"])
 def test_a_random_model_answers(tmp_path: Path, quant: str) -> None:
