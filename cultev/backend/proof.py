@@ -19,6 +19,10 @@ FLOOR = 2e-3
 HALF_FLOOR = 0.02
 """The same where weights or the cache are half precision (GGUF's cache is)."""
 
+ROUNDED_FLOOR = 0.1
+"""The same where an ONNX graph may round activations to integers, row by row: a float's last bit tips a rounding. Q8_0 in
+llama.cpp, which does so too, moves by as much with what else is in a batch."""
+
 CEILING = 0.5
 """Nats per token that nothing excuses: noise of that size means that questions computed together leak into each other,
 or a model whose scores say little."""
@@ -80,7 +84,9 @@ def prove_reuse(backend: Backend, requests: Sequence[ScoreRequest]) -> Proof:
         noise = max(noise, _distance(_score(backend, [singles[0], unrelated]), alone[0]))
     options = sum(len(r.continuations) for r in requests)
     exact = backend.info.quantization.lower() in ("fp32", "f32") and backend.info.format != "gguf"
-    tolerance = min(CEILING, max(FLOOR if exact else HALF_FLOOR, NOISE_MARGIN * noise))
+    rounded = backend.info.format == "onnx" and backend.info.quantization.startswith("int")
+    floor = FLOOR if exact else ROUNDED_FLOOR if rounded else HALF_FLOOR
+    tolerance = min(CEILING, max(floor, NOISE_MARGIN * noise))
     turned = sum(lead > 2 * tolerance for lead in differing)
     return Proof(len(requests), options, per_token, total, noise, same, turned, tolerance)
 

@@ -81,7 +81,9 @@ def _prove(line: _Lines, model: str | None, items: int, settings: EngineSettings
     from cultev.suite.store import open_suite
 
     backend = open_worker(
-        find_model(model), settings, lambda fault: note(f"The engine died ({fault.reason}): {fault.consequence}."),
+        find_model(model),
+        settings,
+        lambda fault: note(f"The engine died ({fault.reason}): {fault.consequence}."),
         note=note,
     )
     try:
