@@ -20,8 +20,8 @@ HALF_FLOOR = 0.02
 """The same where weights or the cache are half precision (GGUF's cache is)."""
 
 ROUNDED_FLOOR = 0.1
-"""The same where an ONNX graph may round activations to integers, row by row: a float's last bit tips a rounding. Q8_0 in
-llama.cpp, which does so too, moves by as much with what else is in a batch."""
+"""The same where an ONNX graph may round activations to integers, row by row: a float's last bit tips a rounding.
+llama.cpp does so too, and its Q8_0 moves by as much with what else is in a batch."""
 
 CEILING = 0.5
 """Nats per token that nothing excuses: noise of that size means that questions computed together leak into each other,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cultev.backend.load import open_backend
-from cultev.backend.types import Continuation, ScoreRequest
+from cultev.backend.types import Continuation, EngineSettings, ScoreRequest
 
 
 def scores(path: Path, vocab: int, n: int = 8) -> np.ndarray:
@@ -21,7 +21,7 @@ def scores(path: Path, vocab: int, n: int = 8) -> np.ndarray:
     requests = [
         ScoreRequest(str(i), tokens(12), tuple(Continuation("x", tokens(3)) for _ in range(4))) for i in range(n)
     ]
-    backend = open_backend(path, threads=1)
+    backend = open_backend(path, EngineSettings(threads=1))
     try:
         found = {r.key: [s.logprob for s in r.scores] for batch in backend.score(requests) for r in batch}
     finally:
