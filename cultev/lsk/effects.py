@@ -37,9 +37,9 @@ NEGLIGIBLE = 1e-3
 class Gains:
     """Posterior of every language's gain over English. Arrays have shape (C, L); English's column is 0, 0 and 0.
 
-    ``mean`` and ``sd`` are shares of answers; ``chance`` is P(gain > 0). ``unseen_mean`` and ``unseen_chance``, shape (L,),
-    are those of a cell that was never seen. ``counts`` (C,) are the items behind each cell; ``spread_b`` and ``spread_r``
-    the posterior means of the two standard deviations.
+    ``mean`` and ``sd`` are shares of answers; ``chance`` is P(gain > 0). ``unseen_mean`` and ``unseen_chance``, shape
+    (L,), are those of a cell that was never seen. ``counts`` (C,) are the items behind each cell; ``spread_b`` and
+    ``spread_r`` the posterior means of the two standard deviations.
     """
 
     mean: NDArray[np.float64]
@@ -60,9 +60,7 @@ class Gains:
         return int(_confident(self.unseen_mean[None], self.unseen_chance[None], confidence)[0])
 
 
-def _confident(
-    mean: NDArray[np.float64], chance: NDArray[np.float64], confidence: float
-) -> NDArray[np.intp]:
+def _confident(mean: NDArray[np.float64], chance: NDArray[np.float64], confidence: float) -> NDArray[np.intp]:
     best = mean.argmax(axis=1)
     sure = np.take_along_axis(chance, best[:, None], axis=1)[:, 0] >= confidence
     return np.where(sure, best, 0).astype(np.intp)
@@ -76,7 +74,7 @@ class Model:
 
     def __init__(self, sums: Sums) -> None:
         self.sums = sums
-        self.spreads_r = SPREADS_R if len(sums.counts) > 1 else SPREADS_R[:1]
+        self.spreads_r: NDArray[np.float64] = SPREADS_R if len(sums.counts) > 1 else SPREADS_R[:1]
         k, axes = sums.values, sums.vectors
         # Once r is integrated out, a cell's effects have precision k / (noise + tau_r^2 k) along each axis.
         self.shrunk = 1.0 / (sums.noise + np.square(self.spreads_r)[:, None, None] * k)  # (R, C, L)
@@ -98,8 +96,8 @@ class Model:
         """Weighted sums over cells, (..., R, L), of data in the shape of ``Sums.spun``, (..., C, L)."""
         axes = self.sums.vectors
         if self.sums.balanced:
-            return np.einsum("...ck,rck->...rk", spun, self.shrunk, optimize=True) @ axes[0].T
-        return np.einsum("clk,...ck,rck->...rl", axes, spun, self.shrunk, optimize=True)
+            return np.asarray(np.einsum("...ck,rck->...rk", spun, self.shrunk, optimize=True) @ axes[0].T)
+        return np.asarray(np.einsum("clk,...ck,rck->...rl", axes, spun, self.shrunk, optimize=True))
 
     def loglik(self, spun: NDArray[np.float64]) -> NDArray[np.float64]:
         """Restricted log-likelihood, up to a constant, at every grid point: (..., R, B)."""
@@ -114,8 +112,9 @@ class Model:
 class Evidence:
     """Restricted likelihood ratios, as 2 x the difference of log-likelihoods, 0 or more.
 
-    ``any``: some spread among languages against none, be it overall or by cell; ``cells``: some spread by cell against an
-    overall one alone. The maximum over the grid stands for the maximum (Stram & Lee 1994, Variance components testing).
+    ``any``: some spread among languages against none, be it overall or by cell; ``cells``: some spread by cell
+    against an overall one alone. The maximum over the grid stands for the maximum (Stram & Lee 1994, Variance
+    components testing in the longitudinal mixed effects model).
     """
 
     any: float
@@ -125,8 +124,8 @@ class Evidence:
 def evidence(model: Model, draws: int = 2000, seed: int = 0) -> tuple[Evidence, Evidence]:
     """The two ratios of the model's data, and the share of null data sets whose ratio is as large (p values).
 
-    A null data set has the same items asked in the same languages, and languages that don't differ: h_c ~ N(0, noise K_c).
-    The ratios of boundary parameters have no simple reference distribution, so it is simulated (parametric bootstrap,
+    A null data set has the same items asked in the same languages, and languages that don't differ:
+    h_c ~ N(0, noise K_c). The ratios of boundary parameters have no simple reference distribution, so it is simulated (parametric bootstrap,
     Davison & Hinkley 1997, section 4.2). p = (1 + draws at least as large) / (1 + draws).
     """
     observed = _ratios(model.loglik(model.sums.spun))

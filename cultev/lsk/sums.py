@@ -1,7 +1,7 @@
 """What a table says about languages once every item's own difficulty is taken out: sums per cell.
 
-Within a cell, the answers follow a two-way layout: y[i, l] = item i + language l + noise. Items differ in difficulty far
-more than languages differ in knowledge, so items are fixed effects and only contrasts between languages remain: with
+Within a cell, the answers follow a two-way layout: y[i, l] = item i + language l + noise. Items differ in difficulty
+far more than languages differ in knowledge, so items are fixed effects and only contrasts between languages remain: with
 every language asked everywhere, these are exactly the paired differences from English. With entries missing, every
 pair of languages that an item has in common still counts, once, with its right weight.
 
@@ -121,7 +121,7 @@ def _noise(
 
 
 def _over(top: NDArray[np.float64], bottom: NDArray[np.float64]) -> NDArray[np.float64]:
-    """top / bottom, 0 where bottom is 0."""
+    """Ratio, 0 where bottom is 0."""
     return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
 
 

@@ -27,7 +27,7 @@ OUTCOMES = (
 """What an entry of the table can be; an entry holds an index into this."""
 
 UNSEEN = tuple(OUTCOMES.index(name) for name in ("engine_error", "not_asked"))
-"""Outcomes that say nothing about the language. All other missing ones say that whoever is routed there gets no answer."""
+"""Outcomes that say nothing about the language. All other missing ones say: who is routed there gets no answer."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,7 +126,7 @@ class OutcomeTable:
         An answer in another language than the one asked for, unreadable or too long is 0: a router that sends a
         question there gets nothing it can use. Dropping such entries would favour the languages that fail most.
         """
-        right = (self.outcome == CORRECT).astype(float)
+        right: NDArray[np.float64] = (self.outcome == CORRECT).astype(float)
         unseen = (self.outcome == UNSEEN[0]) | (self.outcome == UNSEEN[1])
         if unseen.any():
             right[unseen] = np.nan
