@@ -5,11 +5,11 @@ For cell c and language l, beside what all languages share in the cell:
     effect[c, l] = b[l] + r[c, l]      b[l] ~ N(mu, tau_b^2) for l other than English,  r[c, l] ~ N(0, tau_r^2)
     gain[c, l]   = effect[c, l] - effect[c, English]
 
-English's own b and the mean mu of the others are free (flat prior): how far English leads is learned, not assumed. That
-is the difference from shrinking towards English, which credits noise whenever English is far ahead. The data
-enter through ``Sums`` with a normal likelihood. Both spreads tau are averaged over, not plugged in: a grid with a flat
+How far English leads the others, b[English] - mu, is learned and not assumed: its prior has a standard deviation of
+LEAD_SD, nearly flat. That is the difference from shrinking every language towards English, which credits noise whenever
+English is far ahead. The data enter through ``Sums`` with a normal likelihood. Both spreads tau are averaged over, not plugged in: a grid with a flat
 prior on each standard deviation (Gelman 2006, Prior distributions for variance parameters), weighted by the
-restricted likelihood (Harville 1977) with all b, r and mu integrated out. Given the spreads everything is normal
+restricted likelihood (Harville 1977) with b, r and mu integrated out. Given the spreads everything is normal
 (Lindley & Smith 1972); Efron & Morris 1975 is the plug-in form of the same shrinkage.
 """
 
@@ -28,6 +28,9 @@ SPREADS_B = np.array([0.003, 0.01, 0.02, 0.03, 0.045, 0.065, 0.09, 0.13, 0.19, 0
 
 SPREADS_R = np.array([0.0, 0.01, 0.02, 0.03, 0.045, 0.065, 0.09, 0.13, 0.19, 0.28, 0.4])
 """Grid of tau_r: standard deviation of what is special to a cell and language."""
+
+LEAD_SD = 0.1
+"""How far English may lead the other languages' mean, as a standard deviation around 0: nearly flat."""
 
 NEGLIGIBLE = 1e-3
 """Grid points lighter than this, relative to the heaviest, are left out: they can't move a probability by a percent."""
@@ -51,19 +54,24 @@ class Gains:
     spread_b: float
     spread_r: float
 
-    def best(self, confidence: float) -> NDArray[np.intp]:
-        """Each cell's language with the largest mean gain, or English (0) where P(gain > 0) < ``confidence``."""
-        return _confident(self.mean, self.chance, confidence)
+    def best(self, confidence: float, least: float = 0.0) -> NDArray[np.intp]:
+        """Each cell's language with the largest mean gain, shape (C,).
 
-    def best_unseen(self, confidence: float) -> int:
+        English (0) where P(gain > 0) < ``confidence`` or the mean gain is below ``least``.
+        """
+        return _chosen(self.mean, self.chance, confidence, least)
+
+    def best_unseen(self, confidence: float, least: float = 0.0) -> int:
         """The same for a cell that was never seen."""
-        return int(_confident(self.unseen_mean[None], self.unseen_chance[None], confidence)[0])
+        return int(_chosen(self.unseen_mean[None], self.unseen_chance[None], confidence, least)[0])
 
 
-def _confident(mean: NDArray[np.float64], chance: NDArray[np.float64], confidence: float) -> NDArray[np.intp]:
-    best = mean.argmax(axis=1)
-    sure = np.take_along_axis(chance, best[:, None], axis=1)[:, 0] >= confidence
-    return np.where(sure, best, 0).astype(np.intp)
+def _chosen(
+    mean: NDArray[np.float64], chance: NDArray[np.float64], confidence: float, least: float
+) -> NDArray[np.intp]:
+    best = mean.argmax(axis=1)[:, None]
+    sure = (np.take_along_axis(chance, best, axis=1) >= confidence) & (np.take_along_axis(mean, best, axis=1) >= least)
+    return np.where(sure, best, 0)[:, 0].astype(np.intp)
 
 
 class Model:
@@ -79,17 +87,18 @@ class Model:
         # Once r is integrated out, a cell's effects have precision k / (noise + tau_r^2 k) along each axis.
         self.shrunk = 1.0 / (sums.noise + np.square(self.spreads_r)[:, None, None] * k)  # (R, C, L)
         precision = np.einsum("clk,rck,cmk->rlm", axes, k * self.shrunk, axes, optimize=True)
-        # b of English is the zero point; the others' prior has precision (I - J / m) / tau_b^2, mu integrated out.
+        # b of English is the zero point. Mu integrated out, the others' prior covariance is tau_b^2 I + LEAD_SD^2 J.
         m = sums.languages - 1
         tau2_b = np.square(SPREADS_B)
-        prior = (np.eye(m) - 1.0 / max(m, 1)) / tau2_b[:, None, None]
-        total = precision[:, None, 1:, 1:] + prior + 1e-9 * np.eye(m)  # (R, B, m, m)
+        joint = tau2_b + m * LEAD_SD**2
+        prior = (np.eye(m) - (LEAD_SD**2 / joint)[:, None, None]) / tau2_b[:, None, None]
+        total = precision[:, None, 1:, 1:] + prior  # (R, B, m, m)
         self.covariance = np.linalg.inv(total)
         self.seen = k > 0
         self.inverse = np.where(self.seen, 1.0 / np.where(self.seen, k, 1.0), 0.0)
         logs = np.log(np.where(self.seen, k, 1.0) * self.shrunk)
         self.constant = np.where(self.seen, logs, 0.0).sum(axis=(1, 2))[:, None] - (
-            (m - 1) * np.log(tau2_b) + np.linalg.slogdet(total)[1]
+            (m - 1) * np.log(tau2_b) + np.log(joint) + np.linalg.slogdet(total)[1]
         )
 
     def scores(self, spun: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,18 +2,20 @@
 
 Three rungs: English; one language for everything; a language for each cell. A rung is climbed on two conditions.
 
-1. Evidence. Languages differ by more than chance makes them differ (restricted likelihood ratio against a simulated
-   null, see ``effects.evidence``). One language for everything needs p <= ``single_level`` that languages differ at all;
-   a language for each cell needs p <= ``router_level`` that they differ by cell beyond their overall differences.
-   The levels differ because the mistakes do: where languages don't differ, one language for everything is as
-   good as English, while a map of cells claims knowledge that isn't there.
+1. Evidence. Languages differ by more than chance makes them differ (restricted likelihood ratios against a simulated
+   null, see ``effects.evidence``). One language for everything needs p <= ``single_level`` that languages differ at
+   all; a language for each cell needs p <= ``any_level`` for that, and p <= ``cells_level`` that they differ by cell
+   beyond their overall differences. Where no language differs from any other, a language for each cell therefore ships in
+   at most ``any_level`` of cases. One language for everything is let through more easily, since the mistakes weigh
+   differently: where languages don't differ it is as good as English, while a map claims knowledge that isn't there.
+   On either rung English stays wherever the expected gain is below ``least``.
 2. Validation doesn't object. Everything is learned anew without one fold of the items and tried on it, fold by
-   fold. A policy that does worse than a simpler one by more than one standard error of their paired difference, over
-   groups, is not shipped (the one-standard-error rule of Breiman, Friedman, Olshen & Stone 1984, section 3.4.3).
+   fold. A policy that does worse than a simpler one by more than OBJECTION standard errors of their paired difference,
+   over groups, is not shipped. This is what guards against a model of the data that is wrong.
 
-Why not validation alone: with 200 items the standard error of a paired difference is about 3.5 points, more
+Why not validation alone: with 200 items the standard error of a paired difference is about 3 points, more
 than most languages gain. Comparing one chosen language with English throws away what the other languages and cells say
-about how much languages differ; the likelihood uses all of it. ``tools/simulate_lsk.py`` measures the difference.
+about how much languages differ; the likelihood uses all of it. ``tools/simulate_lsk.py`` measures what this is worth.
 """
 
 from __future__ import annotations
@@ -25,13 +27,16 @@ from numpy.typing import NDArray
 
 from cultev.lsk.cells import ByMetadata, CellMaker, Everything
 from cultev.lsk.effects import Evidence, evidence
-from cultev.lsk.policies import Fitted, Policy, fit_gains
+from cultev.lsk.policies import Fitted, fit_gains
 from cultev.lsk.router import Constant, Router, answers
 from cultev.lsk.splits import fold_of
 from cultev.lsk.table import Items, OutcomeTable
 
 RUNGS = ("english", "single", "cells")
 """From simple to rich."""
+
+OBJECTION = 2.0
+"""Standard errors by which a policy must do worse in validation to be struck out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +50,8 @@ class Check:
 
     @property
     def objects(self) -> bool:
-        """Whether the policy is worse by more than one standard error."""
-        return self.gain < -self.error
+        """Whether the policy is worse beyond doubt."""
+        return self.gain < -OBJECTION * self.error
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,12 +79,13 @@ class GatedRouter:
 
 @dataclass(frozen=True, slots=True)
 class Gated:
-    """See the module's docstring. Below ``confidence``, as P(gain > 0), a cell or everything stays with English."""
+    """See the module's docstring. Levels are p values, ``least`` a share of answers."""
 
     cells: CellMaker = field(default_factory=ByMetadata)
-    router_level: float = 0.05
+    any_level: float = 0.05
+    cells_level: float = 0.1
     single_level: float = 0.2
-    confidence: float = 0.55
+    least: float = 0.005
     folds: int = 5
     name: str = "gated"
 
@@ -87,13 +93,13 @@ class Gated:
         """Climb while there is evidence, then step down while validation objects."""
         fitted = fit_gains(table, self.cells)
         ratio, p = evidence(fitted.model)
-        if p.cells <= self.router_level:
+        if p.any <= self.any_level and p.cells <= self.cells_level:
             rung, reason = 2, "languages differ from cell to cell"
         elif p.any <= self.single_level:
             rung, reason = 1, "languages differ, but not by cell"
         else:
             rung, reason = 0, "languages can't be told apart"
-        routers = [Constant(0), _single(table, self.confidence), fitted.router(self.confidence)][: rung + 1]
+        routers = [Constant(0), self._single(table), fitted.router(0.0, self.least)][: rung + 1]
         # A rung that sends every item where a lower one does is that lower one.
         while rung and _same(routers[rung], routers[rung - 1], table.items):
             rung -= 1
@@ -103,6 +109,9 @@ class Gated:
             rung -= 1
             reason = f"validation found '{RUNGS[rung + 1]}' worse than something simpler"
         return GatedRouter(routers[rung], RUNGS[rung], reason, ratio, p, checks, fitted)
+
+    def _single(self, table: OutcomeTable) -> Router:
+        return Constant(int(fit_gains(table, Everything()).gains.best(0.0, self.least)[0]))
 
     def _checks(self, table: OutcomeTable, rung: int) -> tuple[Check, ...]:
         """Every rung up to ``rung`` against every simpler one, on items left out when it was learned."""
@@ -115,9 +124,9 @@ class Gated:
             if not out.any() or out.all():
                 continue
             train, test = table.take(~out), table.take(out)
-            routers: list[Router] = [Constant(0), _single(train, self.confidence)]
+            routers: list[Router] = [Constant(0), self._single(train)]
             if rung == 2:
-                routers.append(fit_gains(train, self.cells).router(self.confidence))
+                routers.append(fit_gains(train, self.cells).router(0.0, self.least))
             for row, router in enumerate(routers):
                 right[row, out] = answers(router, test)
         member = np.unique(table.items.groups, return_inverse=True)[1]
@@ -149,14 +158,5 @@ def paired_gain(
     return gain, float(np.sqrt(groups / (groups - 1) * (scatter**2).sum()) / len(difference))
 
 
-def _single(table: OutcomeTable, confidence: float) -> Router:
-    return Constant(int(fit_gains(table, Everything()).gains.best(confidence)[0]))
-
-
 def _same(one: Router, other: Router, items: Items) -> bool:
     return bool((one.route(items) == other.route(items)).all())
-
-
-def gate_policy(cells: CellMaker | None = None) -> Policy:
-    """The policy that ships, over cells by culture and topic unless told otherwise."""
-    return Gated() if cells is None else Gated(cells)

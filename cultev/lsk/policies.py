@@ -158,9 +158,10 @@ class Fitted:
     model: Model
     gains: Gains
 
-    def router(self, confidence: float) -> ByCell:
-        """The best language of each cell, English unless P(gain > 0) is at least ``confidence``."""
-        return ByCell(self.cells, self.gains.best(confidence), self.gains.best_unseen(confidence))
+    def router(self, confidence: float, least: float = 0.0) -> ByCell:
+        """The best language of each cell; English where P(gain > 0) < ``confidence`` or the mean gain < ``least``."""
+        best, unseen = self.gains.best(confidence, least), self.gains.best_unseen(confidence, least)
+        return ByCell(self.cells, best, unseen)
 
 
 def fit_gains(table: OutcomeTable, maker: CellMaker) -> Fitted:
@@ -179,7 +180,8 @@ def table_sums(table: OutcomeTable, cells: Cells) -> Sums:
 
 @dataclass(frozen=True, slots=True)
 class Shrunk:
-    """The language with the largest posterior gain in each cell; English unless P(gain > 0) >= ``confidence``.
+    """The language with the largest posterior gain in each cell; English unless P(gain > 0) >= ``confidence``
+    and the mean gain is at least ``least``.
 
     The posterior is that of ``effects``: each language's gain over English is shrunk, by cell towards its
     overall gain and overall towards the other languages', by as much as the data say that such differences are noise.
@@ -187,11 +189,12 @@ class Shrunk:
 
     cells: CellMaker = field(default_factory=ByMetadata)
     confidence: float = 0.9
+    least: float = 0.0
     name: str = "shrunk"
 
     def fit(self, table: OutcomeTable) -> Router:
         """Estimate and choose."""
-        return fit_gains(table, self.cells).router(self.confidence)
+        return fit_gains(table, self.cells).router(self.confidence, self.least)
 
 
 @dataclass(frozen=True, slots=True)
