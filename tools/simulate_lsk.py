@@ -96,11 +96,11 @@ WORLDS = {
 }
 
 
-def make_items(world: World, generator: np.random.Generator) -> tuple[Items, NDArray[np.intp]]:
-    """Items of a world and their cells: sizes unequal, siblings in one cell."""
+def make_items(world: World) -> tuple[Items, NDArray[np.intp]]:
+    """Items of a world and their cells: the largest four times the smallest, siblings in one cell."""
     groups = world.items // world.siblings
-    share = generator.dirichlet(np.full(CELLS, 5.0))
-    sizes = 1 + np.floor(share * (groups - CELLS)).astype(int)
+    share = np.linspace(0.4, 1.6, CELLS) / CELLS
+    sizes = np.floor(share * groups).astype(int)
     sizes[: groups - sizes.sum()] += 1
     cell = np.repeat(np.arange(CELLS), sizes * world.siblings)
     ids = np.array([f"i{i}" for i in range(len(cell))])
@@ -166,7 +166,7 @@ def simulate(world: World, repetitions: int, seed: int) -> Result:
     """Draw truths and answers, let every policy learn, and sum up what it would gain."""
     began = time.perf_counter()
     generator = np.random.default_rng([seed, world.items, world.siblings])
-    items, cell = make_items(world, generator)
+    items, cell = make_items(world)
     weight = np.bincount(cell, minlength=CELLS) / len(cell)
     cells = np.arange(CELLS)
     probe = Items(cells.astype(str), cells.astype(str), *names_of(cells))

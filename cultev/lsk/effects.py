@@ -6,11 +6,11 @@ For cell c and language l, beside what all languages share in the cell:
     gain[c, l]   = effect[c, l] - effect[c, English]
 
 How far English leads the others, b[English] - mu, is learned and not assumed: its prior has a standard deviation of
-LEAD_SD, nearly flat. That is the difference from shrinking every language towards English, which credits noise whenever
-English is far ahead. The data enter through ``Sums`` with a normal likelihood. Both spreads tau are averaged over, not plugged in: a grid with a flat
-prior on each standard deviation (Gelman 2006, Prior distributions for variance parameters), weighted by the
-restricted likelihood (Harville 1977) with b, r and mu integrated out. Given the spreads everything is normal
-(Lindley & Smith 1972); Efron & Morris 1975 is the plug-in form of the same shrinkage.
+LEAD_SD, nearly flat. That is the difference from shrinking every language towards English, which credits noise
+whenever English is far ahead. The data enter through ``Sums`` with a normal likelihood. Both spreads tau are averaged
+over, not plugged in: a grid with a flat prior on each standard deviation (Gelman 2006, Prior distributions for variance
+parameters), weighted by the restricted likelihood (Harville 1977) with b, r and mu integrated out. Given the spreads
+everything is normal (Lindley & Smith 1972); Efron & Morris 1975 is the plug-in form of the same shrinkage.
 """
 
 from __future__ import annotations
@@ -133,9 +133,9 @@ class Evidence:
 def evidence(model: Model, draws: int = 2000, seed: int = 0) -> tuple[Evidence, Evidence]:
     """The two ratios of the model's data, and the share of null data sets whose ratio is as large (p values).
 
-    A null data set has the same items asked in the same languages, and languages that don't differ:
-    h_c ~ N(0, noise K_c). The ratios of boundary parameters have no simple reference distribution, so it is simulated (parametric bootstrap,
-    Davison & Hinkley 1997, section 4.2). p = (1 + draws at least as large) / (1 + draws).
+    A null data set has the same items asked in the same languages, and languages that don't differ: h_c ~ N(0, noise
+    K_c). The ratios of boundary parameters have no simple reference distribution, so it is simulated (parametric
+    bootstrap, Davison & Hinkley 1997, section 4.2). p = (1 + draws at least as large) / (1 + draws).
     """
     observed = _ratios(model.loglik(model.sums.spun))
     null = _null_ratios(_Design(model, draws, seed))

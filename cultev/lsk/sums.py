@@ -1,9 +1,9 @@
 """What a table says about languages once every item's own difficulty is taken out: sums per cell.
 
 Within a cell, the answers follow a two-way layout: y[i, l] = item i + language l + noise. Items differ in difficulty
-far more than languages differ in knowledge, so items are fixed effects and only contrasts between languages remain: with
-every language asked everywhere, these are exactly the paired differences from English. With entries missing, every
-pair of languages that an item has in common still counts, once, with its right weight.
+far more than languages differ in knowledge, so items are fixed effects and only contrasts between languages remain:
+with every language asked everywhere, these are exactly the paired differences from English. With entries missing,
+every pair of languages that an item has in common still counts, once, with its right weight.
 
 For cell c with item i's seen languages m_i (0/1, shape (L,)) and their number k_i:
 
