@@ -134,7 +134,7 @@ def evidence(model: Model, draws: int = 2000, seed: int = 0) -> tuple[Evidence, 
     """The two ratios of the model's data, and the share of null data sets whose ratio is as large (p values).
 
     A null data set has the same items asked in the same languages, and languages that don't differ: h_c ~ N(0, noise
-    K_c). The ratios of boundary parameters have no simple reference distribution, so it is simulated (parametric
+    K_c), the noise being as far off as an estimate with its degrees of freedom is. The ratios of boundary parameters have no simple reference distribution, so it is simulated (parametric
     bootstrap, Davison & Hinkley 1997, section 4.2). p = (1 + draws at least as large) / (1 + draws).
     """
     observed = _ratios(model.loglik(model.sums.spun))
@@ -155,7 +155,7 @@ class _Design:
         self.model, self.draws, self.seed = model, draws, seed
         sums = model.sums
         axes = b"" if sums.balanced else sums.vectors.tobytes()
-        self.key = (sums.values.tobytes(), axes, f"{sums.noise:.2g}", sums.languages, draws, seed)
+        self.key = (sums.values.tobytes(), axes, f"{sums.noise:.2g}", sums.noise_df, sums.languages, draws, seed)
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -172,7 +172,9 @@ def _null_ratios(design: _Design) -> NDArray[np.float64]:
     block = max(1, 2_000_000 // max(1, scale.size * len(design.model.spreads_r)))
     parts = []
     for start in range(0, draws, block):
-        spun = generator.standard_normal((min(block, draws - start), *scale.shape)) * scale
+        count = min(block, draws - start)
+        off = np.sqrt(sums.noise_df / generator.chisquare(sums.noise_df, (count, 1, 1)))
+        spun = generator.standard_normal((count, *scale.shape)) * scale * off
         parts.append(_ratios(design.model.loglik(spun)))
     return np.concatenate(parts)
 

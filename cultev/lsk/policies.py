@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cultev.lsk.cells import ByEmbedding, ByMetadata, CellMaker, Cells, Everything
 from cultev.lsk.effects import Gains, Model, gains
 from cultev.lsk.router import NOBODY, ByCell, ByChance, ByName, Constant, PanelByCell, Router
-from cultev.lsk.sums import Sums, sums
+from cultev.lsk.sums import Sums, sum_by, sums
 from cultev.lsk.table import Items, OutcomeTable
 
 
@@ -173,8 +173,8 @@ def fit_gains(table: OutcomeTable, maker: CellMaker) -> Fitted:
 
 def table_sums(table: OutcomeTable, cells: Cells) -> Sums:
     """A table added up by cell, siblings taken into account."""
-    member = np.unique(table.items.groups, return_inverse=True)[1]
-    groups = None if len(np.unique(member)) == len(member) else member.astype(np.intp)
+    names, member = np.unique(table.items.groups, return_inverse=True)
+    groups = None if len(names) == len(member) else member.astype(np.intp)
     return sums(table.right(), cells.assign(table.items), len(cells.names), groups)
 
 
@@ -227,9 +227,7 @@ def _shares(right: NDArray[np.float64], cell: NDArray[np.intp], cells: int) -> N
     Rounded, so that equal shares of different counts stay equal and ties are ties.
     """
     seen = ~np.isnan(right)
-    total = np.zeros((cells, right.shape[1]))
-    count = np.zeros_like(total)
     inside = cell >= 0
-    np.add.at(total, cell[inside], np.where(seen, right, 0.0)[inside])
-    np.add.at(count, cell[inside], seen[inside])
+    total = sum_by(cell[inside], np.where(seen, right, 0.0)[inside], cells)
+    count = sum_by(cell[inside], seen[inside].astype(float), cells)
     return np.round(total / np.maximum(count, 1.0), 12)

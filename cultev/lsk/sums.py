@@ -83,7 +83,7 @@ def sums(
         values, vectors = np.linalg.eigh(information)
         values = np.where(values > 1e-9 * max(1, n), values, 0.0)
         entries = int((seen.sum(axis=1) - seen.any(axis=1)).sum())
-    spun = np.einsum("clk,cl->ck", vectors, _sum_by(cell, centred, cells))
+    spun = np.einsum("clk,cl->ck", vectors, sum_by(cell, centred, cells))
     effects = np.einsum("clk,ck->cl", vectors, _over(spun, values))
     fitted = effects[cell]
     if not seen.all():
@@ -111,7 +111,7 @@ def _noise(
         key = np.unique(np.stack([cell, groups]), axis=1, return_inverse=True)[1].ravel()
         clusters = int(key.max()) + 1 if len(key) else 0
         if clusters < len(key):
-            together = _sum_by(key, residual, clusters)
+            together = sum_by(key, residual, clusters)
             cells = len(np.unique(cell))
             spare = max(clusters - cells, 1)
             grouped = float(np.einsum("il,il->", together, together)) / max(entries, 1) * clusters / spare
@@ -136,12 +136,14 @@ def _helmert(languages: int) -> NDArray[np.float64]:
     return basis
 
 
-def _sum_by(key: NDArray[np.intp], rows: NDArray[np.float64], keys: int) -> NDArray[np.float64]:
+def sum_by(key: NDArray[np.intp], rows: NDArray[np.float64], keys: int) -> NDArray[np.float64]:
     """Sums of rows by key, shape (keys, columns)."""
     order = np.argsort(key, kind="stable")
-    found, starts = np.unique(key[order], return_index=True)
+    sizes = np.bincount(key, minlength=keys)
+    found = np.flatnonzero(sizes)
     total = np.zeros((keys, rows.shape[1]))
     if len(found):
+        starts = (np.cumsum(sizes) - sizes)[found]
         total[found] = np.add.reduceat(rows[order], starts, axis=0)
     return total
 
