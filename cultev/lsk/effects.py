@@ -134,8 +134,9 @@ def evidence(model: Model, draws: int = 2000, seed: int = 0) -> tuple[Evidence, 
     """The two ratios of the model's data, and the share of null data sets whose ratio is as large (p values).
 
     A null data set has the same items asked in the same languages, and languages that don't differ: h_c ~ N(0, noise
-    K_c), the noise being as far off as an estimate with its degrees of freedom is. The ratios of boundary parameters have no simple reference distribution, so it is simulated (parametric
-    bootstrap, Davison & Hinkley 1997, section 4.2). p = (1 + draws at least as large) / (1 + draws).
+    K_c), the noise being as far off as an estimate with its degrees of freedom is. The ratios of boundary parameters
+    have no simple reference distribution, so it is simulated (parametric bootstrap, Davison & Hinkley 1997, section
+    4.2). p = (1 + draws at least as large) / (1 + draws).
     """
     observed = _ratios(model.loglik(model.sums.spun))
     null = _null_ratios(_Design(model, draws, seed))
