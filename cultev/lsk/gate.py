@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from cultev.lsk.cells import ByMetadata, CellMaker, Everything
 from cultev.lsk.effects import Evidence, evidence
 from cultev.lsk.policies import Fitted, fit_gains
-from cultev.lsk.router import Constant, Router, answers
+from cultev.lsk.router import ByCell, Constant, Router, answers
 from cultev.lsk.splits import fold_of
 from cultev.lsk.table import Items, OutcomeTable
 
@@ -54,11 +54,29 @@ class Check:
         return self.gain < -OBJECTION * self.error
 
 
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """What a cell is asked in, and the language that looks best there, be it sent there or not.
+
+    ``language`` and ``best`` index the table's languages; ``best`` is the one with the largest expected gain that isn't
+    English. ``gain``, ``error`` (posterior standard deviation) and ``chance`` (P(gain > 0)) are of ``best``, as shares;
+    ``n`` counts the training items of the cell.
+    """
+
+    cell: str
+    language: int
+    best: int
+    gain: float
+    error: float
+    chance: float
+    n: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class GatedRouter:
     """A router and what it rests on: likelihood ratios, their p values, and what validation said."""
 
-    router: Router
+    router: Constant | ByCell
     shipped: str
     """One of RUNGS."""
     reason: str
@@ -75,6 +93,29 @@ class GatedRouter:
     def panel(self, items: Items) -> NDArray[np.intp]:
         """The same as a column."""
         return self.router.panel(items)
+
+    def recommendations(self) -> list[Recommendation]:
+        """One for each cell, in the cells' order; empty where English is the only language."""
+        gains, names = self.fitted.gains, self.fitted.cells.names
+        if gains.mean.shape[1] < 2:
+            return []
+        best = gains.mean[:, 1:].argmax(axis=1) + 1
+        if isinstance(self.router, ByCell):
+            sent = self.router.languages
+        else:
+            sent = np.full(len(names), self.router.language, dtype=np.intp)
+        return [
+            Recommendation(
+                name,
+                int(sent[c]),
+                int(best[c]),
+                float(gains.mean[c, best[c]]),
+                float(gains.sd[c, best[c]]),
+                float(gains.chance[c, best[c]]),
+                int(gains.counts[c]),
+            )
+            for c, name in enumerate(names)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +140,9 @@ class Gated:
             rung, reason = 1, "languages differ, but not by cell"
         else:
             rung, reason = 0, "languages can't be told apart"
-        routers = [Constant(0), self._single(table), fitted.router(0.0, self.least)][: rung + 1]
+        routers: list[Constant | ByCell] = [Constant(0), self._single(table), fitted.router(0.0, self.least)][
+            : rung + 1
+        ]
         # A rung that sends every item where a lower one does is that lower one.
         while rung and _same(routers[rung], routers[rung - 1], table.items):
             rung -= 1
@@ -110,7 +153,7 @@ class Gated:
             reason = f"validation found '{RUNGS[rung + 1]}' worse than something simpler"
         return GatedRouter(routers[rung], RUNGS[rung], reason, ratio, p, checks, fitted)
 
-    def _single(self, table: OutcomeTable) -> Router:
+    def _single(self, table: OutcomeTable) -> Constant:
         return Constant(int(fit_gains(table, Everything()).gains.best(0.0, self.least)[0]))
 
     def _checks(self, table: OutcomeTable, rung: int) -> tuple[Check, ...]:

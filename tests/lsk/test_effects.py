@@ -28,7 +28,7 @@ def test_sums_by_hand() -> None:
     h = found.vectors[0] @ found.spun[0]
     assert h == pytest.approx([1.0, 0.0, -1.0])
     squares, df = found.between()
-    assert (squares, df) == (pytest.approx(1.0), 2)
+    assert squares == pytest.approx(1.0) and df == 2
     # Residuals: rows (2, -1, -1)/3 and (1, 1, -2)/3 minus (1/2, 0, -1/2): squares 1/3 on 2 degrees of freedom.
     assert found.noise == pytest.approx((1 / 3 + PRIOR_WEIGHT / 4) / (2 + PRIOR_WEIGHT))
 

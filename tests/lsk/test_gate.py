@@ -24,6 +24,31 @@ def test_planted_experts_are_found_from_four_items_a_cell() -> None:
     assert router.route(items_of(CELLS)).tolist() == expected.tolist()
 
 
+def test_recommendations_say_what_they_rest_on() -> None:
+    found = Gated().fit(drawn(planted(12), 4)).recommendations()
+    assert [r.language for r in found] == (CELLS % 4).tolist()
+    assert found[1].cell == "c0 / t1"
+    assert (found[1].best, found[1].n) == (1, 4)
+    assert found[1].gain > 0.9 and found[1].chance > 0.99 and 0 < found[1].error < 0.1
+    assert found[0].best != 0 and found[0].gain < -0.9, "English is the expert: what comes next is worse"
+    single = Gated().fit(drawn(np.tile([0.4, 0.8, 0.3, 0.5], (12, 1)), 20))
+    assert {r.language for r in single.recommendations()} == {1}
+
+
+@pytest.mark.parametrize(("cells", "items"), [(1, 1), (1, 3), (12, 1)])
+def test_too_little_to_learn_from_is_english(cells: int, items: int) -> None:
+    router = Gated().fit(drawn(planted(12)[:cells], items))
+    assert router.shipped == "english"
+
+
+def test_nothing_asked_and_nothing_but_english_are_english() -> None:
+    table = drawn(planted(12), 4)
+    unasked = OutcomeTable.of_right(table.items, table.languages, np.full((48, 4), np.nan))
+    assert Gated().fit(unasked).shipped == "english"
+    only = Gated().fit(OutcomeTable.of_right(table.items, ("en",), table.right()[:, :1]))
+    assert only.shipped == "english" and only.recommendations() == []
+
+
 def test_one_language_that_is_better_everywhere() -> None:
     router = Gated().fit(drawn(np.tile([0.4, 0.8, 0.3, 0.5], (12, 1)), 20))
     assert set(router.route(items_of(CELLS)).tolist()) == {1}

@@ -64,5 +64,8 @@ def test_nothing_to_compare() -> None:
 
 def test_false_alarms_are_as_rare_as_promised() -> None:
     generator = np.random.default_rng(3)
-    alarms = sum(compare(*(generator.random((2, 60)) < 0.5).astype(float), np.arange(60)).p <= 0.05 for _ in range(400))
-    assert alarms <= 28  # 5 % and 3 standard errors... exact tests stay below
+    alarms = 0
+    for _ in range(200):
+        ours, theirs = (generator.random((2, 60)) < 0.5).astype(float)
+        alarms += compare(ours, theirs, np.arange(60)).p <= 0.05
+    assert alarms <= 19  # 10 and three standard errors
