@@ -39,9 +39,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cultev.lsk.cells import Everything
-from cultev.lsk.gate import Gated, GatedRouter
+from cultev.lsk.cells import ByMetadata, Everything
+from cultev.lsk.gate import RUNGS, Gated, GatedRouter
 from cultev.lsk.policies import BestSingle, Paper, Policy, Shrunk, Shuffled
+from cultev.lsk.router import Constant, Router
 from cultev.lsk.table import Items, OutcomeTable
 
 CELLS, LANGUAGES = 12, 16
@@ -84,11 +85,31 @@ class World:
         return self.lead == self.interaction == self.main == 0
 
 
+@dataclass(frozen=True, slots=True)
+class ValidationAlone:
+    """What the gate would be without its evidence: the simplest rung within one standard error of validation's best."""
+
+    name: str = "validation-alone"
+
+    def fit(self, table: OutcomeTable) -> Router:
+        """Cross-validate all three rungs and apply the one-standard-error rule (Breiman et al. 1984)."""
+        checks = {(c.policy, c.against): c for c in Gated().checks(table, 2)}
+        gain = {"english": 0.0} | {high: c.gain for (high, low), c in checks.items() if low == "english"}
+        best = max(RUNGS, key=lambda rung: gain[rung])
+        for rung in RUNGS[: RUNGS.index(best)]:
+            if checks[best, rung].gain <= checks[best, rung].error:
+                best = rung
+                break
+        if best == "english":
+            return Constant(0)
+        return Shrunk(Everything() if best == "single" else ByMetadata(), 0.0, Gated().least).fit(table)
+
+
 SIZES = (200, 600, 2000, 8000)
 WORLDS = {
     "demanded": [World(n, lead, r) for n, lead, r in product(SIZES, (0, 0.02, 0.04, 0.08), (0, 0.02, 0.05))]
     + [World(n, 0, 0, main=0) for n in SIZES],
-    "flat": [World(n, lead, r, main=0) for n, lead, r in product(SIZES[:3], (0, 0.02, 0.04, 0.08), (0, 0.05))],
+    "flat": [World(n, lead, r, main=0) for n, lead, r in product(SIZES[:3], (0, 0.02, 0.04, 0.08), (0.02, 0.05))],
     "siblings": [
         World(n, lead, r, main, siblings=4)
         for n, (lead, r, main) in product(SIZES[:3], ((0, 0, 0), (0, 0.05, 0.03), (0.04, 0.02, 0.03), (0.08, 0, 0.03)))
@@ -162,7 +183,7 @@ class Result:
     seconds: float
 
 
-def simulate(world: World, repetitions: int, seed: int) -> Result:
+def simulate(world: World, repetitions: int, seed: int, policies: Sequence[Policy] = POLICIES) -> Result:
     """Draw truths and answers, let every policy learn, and sum up what it would gain."""
     began = time.perf_counter()
     generator = np.random.default_rng([seed, world.items, world.siblings])
@@ -170,24 +191,25 @@ def simulate(world: World, repetitions: int, seed: int) -> Result:
     weight = np.bincount(cell, minlength=CELLS) / len(cell)
     cells = np.arange(CELLS)
     probe = Items(cells.astype(str), cells.astype(str), *names_of(cells))
-    gains = np.zeros((repetitions, len(POLICIES) + 1))
+    gains = np.zeros((repetitions, len(policies) + 1))
     shipped = []
     for repetition in range(repetitions):
         truth = truth_of(world, generator)
         table = OutcomeTable.of_right(items, CODES, answers_of(world, truth, cell, generator))
         gain = truth - truth[:, :1]
-        for column, policy in enumerate(POLICIES):
+        for column, policy in enumerate(policies):
             router = policy.fit(table)
             gains[repetition, column] = weight @ gain[cells, router.route(probe)]
             if isinstance(router, GatedRouter):
                 shipped.append(router.shipped)
         gains[repetition, -1] = weight @ gain.max(axis=1)
-    return summarise(world, 100 * gains, shipped, time.perf_counter() - began)
+    return summarise(world, 100 * gains, [p.name for p in policies], shipped, time.perf_counter() - began)
 
 
-def summarise(world: World, gains: NDArray[np.float64], shipped: Sequence[str], seconds: float) -> Result:
+def summarise(
+    world: World, gains: NDArray[np.float64], names: Sequence[str], shipped: Sequence[str], seconds: float
+) -> Result:
     """Means and standard errors. ``gains`` are points, (repetitions, policies + the ceiling)."""
-    names = [p.name for p in POLICIES]
     column = {name: gains[:, i] for i, name in enumerate(names)}
     gated = column["gated"]
     best = max(RIVALS, key=lambda name: float(column[name].mean()))
@@ -241,7 +263,8 @@ def broken(result: Result) -> list[str]:
 
 def line(result: Result) -> str:
     """One line of the table."""
-    shown = ("best-single", "paper", "shrunk", "gated", "bold-one-cell", "bold-shuffled", "paper-shuffled")
+    shown = ["best-single", "paper", "shrunk", "gated", "bold-one-cell", "bold-shuffled", "paper-shuffled"]
+    shown += ["validation-alone"] if "validation-alone" in result.gain else []
     cells = "  ".join(f"{result.gain[name]:+6.2f} ({result.error[name]:.2f})" for name in shown)
     kept = f"{result.kept:4.0%}" if result.kept == result.kept else "   -"
     return (
@@ -263,6 +286,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--items", type=int, nargs="*", help="only worlds of these sizes")
     parser.add_argument("--repetitions", type=int, default=200)
     parser.add_argument("--seed", type=int, default=2505)
+    parser.add_argument(
+        "--validation-alone", action="store_true", help="also try a gate of validation and nothing else"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures into this file")
     options = parser.parse_args(arguments)
     worlds = [w for name in WORLDS if options.worlds in (name, "all") for w in WORLDS[name]]
@@ -270,10 +296,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     print("Gain over English in points (standard error). sd: between languages / by cell and language, in points.")
     print("kept: of the best of English, best single, paper, shrunk. cells, one: how often the gate ships which.")
-    print(HEADER)
+    policies: tuple[Policy, ...] = (*POLICIES, ValidationAlone()) if options.validation_alone else POLICIES
+    print(HEADER.replace("ceiling", f"{'validation':>13}  ceiling") if options.validation_alone else HEADER)
     results, failures = [], []
     for world in worlds:
-        result = simulate(world, options.repetitions, options.seed)
+        result = simulate(world, options.repetitions, options.seed, policies)
         results.append(result)
         print(line(result), flush=True)
         failures += [f"{world.name}: gated {what}" for what in broken(result)]

@@ -140,14 +140,16 @@ class Gated:
             rung, reason = 1, "languages differ, but not by cell"
         else:
             rung, reason = 0, "languages can't be told apart"
-        routers: list[Constant | ByCell] = [Constant(0), self._single(table), fitted.router(0.0, self.least)][
-            : rung + 1
-        ]
-        # A rung that sends every item where a lower one does is that lower one.
-        while rung and _same(routers[rung], routers[rung - 1], table.items):
-            rung -= 1
-            reason = "no language is likely enough to be better" if rung == 0 else "one language is best in every cell"
-        checks = self._checks(table, rung)
+        routers: list[Constant | ByCell] = [Constant(0), self._single(table)]
+        routers.append(fitted.router(0.0, self.least))
+        # A rung that sends every item where a simpler one does is that simpler one.
+        alike = next(low for low in range(rung + 1) if _same(routers[low], routers[rung], table.items))
+        if alike < rung:
+            rung, reason = (
+                alike,
+                ("no language is likely enough to be better", "one language is best in every cell")[alike],
+            )
+        checks = self.checks(table, rung)
         while rung and any(c.objects for c in checks if c.policy == RUNGS[rung]):
             rung -= 1
             reason = f"validation found '{RUNGS[rung + 1]}' worse than something simpler"
@@ -156,7 +158,7 @@ class Gated:
     def _single(self, table: OutcomeTable) -> Constant:
         return Constant(int(fit_gains(table, Everything()).gains.best(0.0, self.least)[0]))
 
-    def _checks(self, table: OutcomeTable, rung: int) -> tuple[Check, ...]:
+    def checks(self, table: OutcomeTable, rung: int) -> tuple[Check, ...]:
         """Every rung up to ``rung`` against every simpler one, on items left out when it was learned."""
         if rung == 0:
             return ()

@@ -85,13 +85,13 @@ def test_validation_uses_no_item_twice() -> None:
     generator = np.random.default_rng(0)
     right = generator.random((60, 4)) < 0.5
     table = OutcomeTable.of_right(items_of(np.arange(60)), ("en", "es", "ar", "hi"), right)
-    checks = Gated()._checks(table, 2)
+    checks = Gated().checks(table, 2)
     assert all(abs(c.gain) < 0.3 for c in checks)
 
 
 def test_validation_strikes_out_what_does_worse(monkeypatch: pytest.MonkeyPatch) -> None:
     bad = Check("cells", "english", -0.1, 0.02), Check("single", "english", -0.01, 0.02)
-    monkeypatch.setattr(Gated, "_checks", lambda self, table, rung: bad if rung == 2 else bad[1:])
+    monkeypatch.setattr(Gated, "checks", lambda self, table, rung: bad if rung == 2 else bad[1:])
     router = Gated().fit(drawn(planted(12, 0.9, 0.2), 20))
     assert router.shipped in ("single", "english")
     assert "validation" in router.reason

@@ -43,7 +43,8 @@ def test_english_leads_by_what_the_world_says(tool: ModuleType) -> None:
 
 
 def test_a_small_run(tool: ModuleType) -> None:
-    result = tool.simulate(tool.World(600, 0, 0.05), 6, 1)
+    policies = (*tool.POLICIES, tool.ValidationAlone())
+    result = tool.simulate(tool.World(600, 0, 0.05), 6, 1, policies)
     assert result.gain["gated"] > 1
     assert result.gain["paper-shuffled"] < result.gain["paper"]
     assert max(result.gain.values()) <= result.ceiling
@@ -57,5 +58,5 @@ def test_broken_promises_are_named(tool: ModuleType) -> None:
     gains[:, names.index("gated")] = np.linspace(-1.1, -0.9, 20)
     gains[:, names.index("paper")] = 2.0
     gains[:, names.index("bold-shuffled")] = 1.0
-    found = tool.broken(tool.summarise(world, gains, ["cells"] * 20, 0.0))
+    found = tool.broken(tool.summarise(world, gains, names, ["cells"] * 20, 0.0))
     assert len(found) == 5
