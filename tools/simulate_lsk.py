@@ -11,10 +11,11 @@ repetition, then answers: an item's answers in two languages correlate (0.5 on t
 items do. Each policy learns from the answers; its gain is the true accuracy of the languages it routes to minus that of
 English, in points, exactly, without test items. A gain's standard error is over repetitions; policies share them.
 
-What is asserted, per world (exit code 1 where it fails):
+What is promised, per world. A promise missed by more than the standard error of its figure is BROKEN (exit code 1); one
+missed by less is printed as CLOSE, and more repetitions tell:
 
 - ``gated`` loses at most 0.5 points to English;
-- ``gated`` is not worse than ``paper`` by more than the standard error of their difference;
+- ``gated`` is not worse than ``paper``;
 - ``gated`` keeps 70 % (under 600 items) or 80 % of the gain of the best of English, best-single, paper and shrunk,
   where that is 0.5 points or more (below, the first promise says more than a ratio of two small numbers);
 - with shuffled cells, the policy that routes by cell scores within 0.5 points of itself with one cell;
@@ -249,18 +250,20 @@ def share_asked(world: World) -> float:
     return 0.7 if world.items < 600 else 0.8
 
 
-def broken(result: Result) -> list[str]:
-    """The promises that don't hold in a world, in words."""
+def broken(result: Result, slack: float = 1.0) -> list[str]:
+    """The promises that a world misses by more than ``slack`` standard errors, in words."""
     world, found = result.world, []
-    if result.gain["gated"] < -MUCH:
-        found.append(f"loses {-result.gain['gated']:.2f} points to English")
-    if result.behind_paper < -result.behind_paper_error:
+    loss, error = -result.gain["gated"], result.error["gated"]
+    if loss > MUCH + slack * error:
+        found.append(f"loses {loss:.2f} +- {error:.2f} points to English")
+    if result.behind_paper < -slack * result.behind_paper_error:
         found.append(f"is {-result.behind_paper:.2f} +- {result.behind_paper_error:.2f} points behind paper")
-    if result.kept < share_asked(world):
+    if result.kept + slack * result.kept_error < share_asked(world):
         found.append(f"keeps {result.kept:.0%} +- {result.kept_error:.0%} of what {result.best} gains")
-    if abs(result.shuffled_gap) > MUCH:
-        found.append(f"shuffled cells are {result.shuffled_gap:+.2f} points from one cell")
-    if world.null and result.routed > 0.05:
+    if abs(result.shuffled_gap) > MUCH + slack * result.shuffled_gap_error:
+        gap = f"{result.shuffled_gap:+.2f} +- {result.shuffled_gap_error:.2f}"
+        found.append(f"with shuffled cells is {gap} points from one cell")
+    if world.null and result.routed > 0.05 + slack * np.sqrt(0.05 * 0.95 / result.repetitions):
         found.append(f"routes by cell in {result.routed:.1%} of repetitions although no language differs")
     return found
 
@@ -302,12 +305,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("kept: of the best of English, best single, paper, shrunk. cells, one: how often the gate ships which.")
     policies: tuple[Policy, ...] = (*POLICIES, ValidationAlone()) if options.validation_alone else POLICIES
     print(HEADER.replace("ceiling", f"{'validation':>13}  ceiling") if options.validation_alone else HEADER)
-    results, failures = [], []
+    results, failures, close = [], [], []
     for world in worlds:
         result = simulate(world, options.repetitions, options.seed, policies)
         results.append(result)
         print(line(result), flush=True)
         failures += [f"{world.name}: gated {what}" for what in broken(result)]
+        close += [f"{world.name}: gated {what}" for what in broken(result, 0.0) if what not in broken(result)]
     nulls = [r for r in results if r.world.null]
     if nulls:
         quiet = 1 - float(np.mean([r.routed for r in nulls]))
@@ -316,6 +320,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         rows = [asdict(r) | {"broken": broken(r)} for r in results]
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    for what in close:
+        print(f"CLOSE   {what}")
     print("\n".join(f"BROKEN  {f}" for f in failures) or "Every promise holds.")
     return 1 if failures else 0
 
