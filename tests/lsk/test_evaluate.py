@@ -1,0 +1,73 @@
+"""Policies on the same test items, and the ceilings."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cultev.lsk.evaluate import evaluate
+from cultev.lsk.gate import Gated
+from cultev.lsk.oracle import ceiling, cell_oracle
+from cultev.lsk.policies import BestSingle, English, EqualVote, Paper, Shrunk
+from cultev.lsk.splits import held_out
+from cultev.lsk.table import Entry, OutcomeTable
+from tests.lsk.tables import CODES, drawn, items_of, planted
+
+
+def test_all_policies_answer_the_same_items() -> None:
+    table = drawn(planted(12, 0.95, 0.2), 16)
+    found = evaluate(table, [English(), BestSingle(), Paper(), Shrunk(), Gated(), EqualVote()])
+    standings = {s.policy: s for s in found.standings}
+    assert found.left_out == ("equal-vote",), "no picks were recorded"
+    assert found.training == found.test == found.counted == 96
+    assert {s.accuracy.n for s in found.standings} == {96}
+    assert standings["english"].verdict == "tie" and standings["english"].against.p == 1
+    assert standings["gated"].verdict == "better"
+    test = table.take(held_out(table.items))
+    truth = {(f"c{c // 2}", f"t{c % 2}"): c % 4 for c in range(12)}
+    assert abs(cell_oracle(test, truth) - standings["gated"].accuracy.value) <= 0.03
+
+
+def test_items_unknown_to_one_policy_are_left_out_for_all() -> None:
+    table = drawn(planted(12, 0.95, 0.2), 16)
+    right = table.right()
+    right[held_out(table.items) & (np.arange(len(table)) % 4 == 0), 0] = np.nan
+    found = evaluate(OutcomeTable.of_right(table.items, CODES, right), [English(), Gated()])
+    assert found.counted < found.test
+    assert len({s.accuracy.n for s in found.standings}) == 1
+
+
+def entries(picks: list[list[int]], gold: list[int]) -> OutcomeTable:
+    items = items_of(np.zeros(len(gold), dtype=np.intp))
+    made = [
+        Entry(f"i{i:04}", code, "correct" if p == gold[i] else "incorrect", picked=p)
+        for i, row in enumerate(picks)
+        for code, p in zip(CODES, row, strict=True)
+    ]
+    return OutcomeTable.build(items, CODES, made, {f"i{i:04}": 4 for i in range(len(gold))})
+
+
+def test_the_ceiling_by_hand() -> None:
+    table = entries([[0, 0, 0, 0], [1, 2, 3, 1], [0, 1, 2, 3]], [0, 1, 3])
+    found = ceiling(table)
+    assert found.oracle == 1
+    assert found.chance == pytest.approx(1 - 0.75**4)
+    assert found.corrected == 1
+
+
+def test_guessing_alone_is_corrected_to_chance() -> None:
+    generator = np.random.default_rng(1)
+    picks = generator.integers(0, 4, size=(3000, 4)).tolist()
+    found = ceiling(entries(picks, [0] * 3000))
+    assert found.oracle == pytest.approx(found.chance, abs=0.03)
+    assert found.corrected == pytest.approx(0.25, abs=0.05)
+
+
+def test_many_languages_and_few_options_tell_nothing() -> None:
+    items = items_of(np.zeros(40, dtype=np.intp))
+    codes = ("en", *(f"x{i}" for i in range(15)))
+    made = [Entry(name, code, "correct") for name in items.ids.tolist() for code in codes]
+    found = ceiling(OutcomeTable.build(items, codes, made, {name: 2 for name in items.ids.tolist()}))
+    assert found.chance > 0.99 and np.isnan(found.corrected)
+    unknown = ceiling(drawn(planted(4), 5))
+    assert unknown.oracle == 1 and np.isnan(unknown.corrected)
