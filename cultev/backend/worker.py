@@ -230,12 +230,13 @@ class WorkerBackend(EngineHost):
         """
         if self._stream is not None and not self._process.ended:
             _bring_to_rest(self._process)  # a stream that somebody left without closing it
+        first = _chunk(source, skip)  # may fail, as any stranger's iterable: before the process waits for anything
         self._stream = stream = object()
         process = self._living()
         flight: dict[str, None] = {}
         ended = False
         try:
-            process.send("stream", method, *_chunk(source, skip))
+            process.send("stream", method, *first)
             while True:
                 kind, *rest = message = process.receive()
                 if kind == "results":

@@ -419,3 +419,18 @@ def test_real_engines_give_the_same_bits(tmp_path: Path, kind: str, strict: bool
     finally:
         plain.close()
         worker.close()
+
+
+@pytest.mark.parametrize("after", [0, 1, 700])
+def test_requests_that_can_t_be_made_leave_a_working_engine(opened: Opened, after: int) -> None:
+    """An iterable that raises, at once or when the engine asks for more, is its caller's trouble: no wait for ever."""
+
+    def requests() -> Iterator[GenerateRequest]:
+        for i in range(after):
+            yield generate_request(f"r{i}")
+        raise KeyError("no more")
+
+    worker = opened()
+    with pytest.raises(KeyError, match="no more"):
+        list(worker.generate(requests()))
+    assert [r.key for batch in worker.generate([generate_request("next")]) for r in batch] == ["g:next"]
