@@ -60,7 +60,9 @@ class _Held:
     text: Growing = field(default_factory=lambda: Growing(()))
     generated: list[int] = field(default_factory=list)
     budget: int = 0
-    """Tokens it may still come to hold beyond ``tokens``."""
+    """Cells it may still come to take beyond ``tokens``, its follow-up's branches included."""
+    limit: int = 0
+    """Tokens that its text may have: what was asked, or what the context or the cells leave."""
     logits: NDArray[np.float32] | None = None
     """After its last token, once known."""
 
@@ -165,15 +167,19 @@ class Generator:
             self._on_start([request.key])
             held = self._begin(request.prompt, base)
             held.request, held.budget = request, budget
+            held.limit = max(1, budget - _follow_cells(request.follow_up))
             held.sampler, held.text = Sampler(request), Growing(request.stop)
             if request.grammar:
                 held.constraint = self._engine.constrain(request.grammar)
             self._live.append(held)
 
     def _budget(self, request: GenerateRequest) -> int:
-        """Tokens that a request may add to its prompt, its follow-up's included."""
-        room = self._n_ctx - len(request.prompt)
-        return max(1, min(request.max_tokens + _follow_size(request.follow_up), room))
+        """Cells that a request may add to its prompt's: its text as far as the context allows, and its follow-up.
+
+        The options of a follow-up are branches: each needs cells of its own, and the context only room for the longest.
+        """
+        room = self._n_ctx - len(request.prompt) - _follow_length(request.follow_up)
+        return max(1, min(request.max_tokens, room)) + _follow_cells(request.follow_up)
 
     def _begin(self, prompt: Sequence[int], base: _Held | None) -> _Held:
         held = _Held(self._free.pop(), list(prompt), 0)
@@ -282,7 +288,7 @@ class Generator:
             return "stop"
         if len(held.generated) >= request.max_tokens:
             return "length"
-        if held.budget - 1 <= _follow_size(request.follow_up):
+        if len(held.generated) >= held.limit:
             return "context"
         held.tokens.append(token)
         held.budget -= 1
@@ -344,8 +350,15 @@ class Generator:
         return length
 
 
-def _follow_size(follow: FollowUp | None) -> int:
-    """Tokens that a follow-up may take in the cells."""
+def _follow_length(follow: FollowUp | None) -> int:
+    """Tokens that a follow-up's longest path has."""
+    if follow is None:
+        return 0
+    return len(follow.lead) + max((len(c.tokens) for c in follow.continuations), default=0)
+
+
+def _follow_cells(follow: FollowUp | None) -> int:
+    """Tokens that a follow-up's paths may take in the cells, all together."""
     if follow is None:
         return 0
     return len(follow.lead) + sum(len(c.tokens) for c in follow.continuations) + 1

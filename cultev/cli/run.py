@@ -25,6 +25,9 @@ CHECKING = ("planted",)
 PROBE = "What do cultev's questions look like?"
 """Must come through a chat template unharmed."""
 
+LEAST_TEMPERATURE = 0.01
+"""Below it logits divided by it leave what float32 can hold."""
+
 NORMS = ["sum", "token", "byte", "char", "pmi"]
 
 
@@ -91,7 +94,7 @@ NORMS = ["sum", "token", "byte", "char", "pmi"]
     help="Of the reasoning; 0 always takes the likeliest token.",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of a reasoning with a temperature."
+    "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of a reasoning with a temperature."
 )
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="N items of each suite, a fixed random sample.")
 @click.option("--by", multiple=True, metavar="DIMENSION", help="Group the table by this instead; may be repeated.")
@@ -137,7 +140,7 @@ def run(
     from cultev.run.protocol import Protocol
 
     _check_words(by, as_json, as_csv)
-    _check_mode(mode, pmi or norm == "pmi")
+    _check_mode(mode, pmi or norm == "pmi", temperature)
     path = find_model(model)
     # The same words twice or in another order are the same run.
     languages, contexts = tuple(sorted(set(languages))), tuple(sorted(set(contexts)))
@@ -206,9 +209,13 @@ def _check_words(by: Sequence[str], as_json: bool, as_csv: bool) -> None:
     output_form(as_json, as_csv)
 
 
-def _check_mode(mode: str, pmi: bool) -> None:
+def _check_mode(mode: str, pmi: bool, temperature: float) -> None:
     from cultev.errors import UsageError
 
+    if temperature and not temperature >= LEAST_TEMPERATURE:  # also what is no number
+        raise UsageError(
+            f"A temperature of {temperature} can't be sampled from.", f"Use 0, or {LEAST_TEMPERATURE} and more."
+        )
     if mode == "cot" and pmi:
         raise UsageError(
             "After a reasoning there is no content-free prior that PMI could take off.",

@@ -190,3 +190,14 @@ def test_a_stop_text_across_tokens_and_broken_characters() -> None:
     assert growing.add(b"D more")
     assert growing.text == "é"
     assert growing.kept() == (1, "")
+
+
+def test_options_need_the_context_one_at_a_time() -> None:
+    """Eight branches of 25 tokens fit where one of them does: a text is not cut short for all of them together."""
+    options = tuple(Continuation("x", tuple((i + j) % 50 for j in range(25))) for i in range(8))
+    r = request("r", [i % 50 for i in range(60)], 30, follow_up=FollowUp((1,), options))
+    fitting = 60 + 30 + 1 + 25
+    wide, exact, narrow = (run(ToySequences(), [r], n_ctx=n)["r"] for n in (512, fitting, fitting - 5))
+    assert exact == wide
+    assert (len(narrow.tokens), narrow.finish) in ((25, "context"), (len(wide.tokens), wide.finish))
+    assert narrow.tokens == wide.tokens[:25]
