@@ -197,8 +197,8 @@ def _generate(
     for prompt in prompts[:4]:
         seconds, tokens = _time_generate(backend, [prompt], n)
         alone, n_alone = alone + seconds, n_alone + tokens
+    seen["raw decode"].append(raw)
     if long > 1.2 * short:  # else noise is all that the difference holds
-        seen["raw decode"].append(raw)
         seen["decode"].append(ours)
         seen["decode ratio"].append(ours / raw)
     seen["one"].append((n_long / long) / (n_alone / alone))
