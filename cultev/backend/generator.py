@@ -266,8 +266,6 @@ class Generator:
         """One sequence alone, up to the next border."""
         held = next(h for h in [*self._trunks, *self._live] if h.done < len(h.tokens))
         end = min(len(held.tokens), (held.done // STRICT_SLICE + 1) * STRICT_SLICE)
-        if held.request is not None and held.generated:
-            end = held.done + 1  # a text read again is computed as it was written: token by token
         part = tuple(held.tokens[held.done : end])
         return held, Feed(held.slot, part, held.request is not None and end == len(held.tokens))
 

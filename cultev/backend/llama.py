@@ -137,7 +137,7 @@ class LlamaBackend(TreeScorer, TextGenerator):
         if asked == COPY and best != COPY:
             raise ModelUnsupported(
                 f"{path.name} can't copy parts of a sequence: its memory is a state ({self._header.architecture}).",
-                "Use --reuse auto, restore or recompute.",
+                "Set reuse to auto, restore or recompute.",
             )
         return asked
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cultev.backend.onward import tokens_onward
+
 _SPACED = (1, 4)
 """llama.cpp's vocabulary types (SPM, UGM) that may put a space before a text."""
-
-_ANCHORS = ("\n", "0", "a", ".")
-"""Texts put before one that goes on, so that it gets no space of its own; the first that stays a token is used."""
 
 
 class LlamaTokens:
@@ -39,13 +39,10 @@ class LlamaTokens:
 
     def encode_on(self, text: str) -> list[int]:
         """A text that goes on from another one: no BOS, no space put before it, nothing in it is special."""
-        if self._api.llama_vocab_type(self.vocab) in _SPACED:
-            for anchor in _ANCHORS:
-                before = self._tokenize(anchor, special=False)
-                tokens = self._tokenize(anchor + text, special=False)
-                if tokens[: len(before)] == before:
-                    return tokens[len(before) :]
-        return self._tokenize(text, special=False)
+        plain = partial(self._tokenize, special=False)
+        spaced = self._api.llama_vocab_type(self.vocab) in _SPACED
+        onward = tokens_onward(plain, text) if spaced else None
+        return plain(text) if onward is None else onward
 
     def _tokenize(self, text: str, *, special: bool, around: bool = False) -> list[int]:
         data = text.encode()

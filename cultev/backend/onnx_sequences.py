@@ -32,7 +32,8 @@ class _Sequence:
 class OnnxSequences:
     """See ``Sequences``. Prefixes are shared by reference until a text grows; then each text has its own copy.
 
-    A prompt's last token is decoded together with the growing texts, so that reading a prompt computes no logits.
+    A prompt's last token is decoded together with the growing texts, so that no logits of a prompt are asked for
+    (onnxruntime computes them all the same, where the graph has no input that says how many are wanted).
 
     Args:
         runner: the graph, and how its rows may share a run; its trunk is lost.

@@ -7,12 +7,11 @@ import re
 from collections.abc import Sequence
 
 from cultev.backend.onnx_folder import OnnxFolder
+from cultev.backend.onward import tokens_onward
 from cultev.errors import MissingExtra, ModelDamaged
 
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _SPACE = "\u2581"
-_MARK = "\n"
-"""Put before a text that must not be taken for a beginning."""
 
 _TURN_ENDS = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|endofturn|>", "<|return|>")
 """Special tokens with which chat formats end a turn, whatever the config says (llama.cpp knows the same)."""
@@ -54,12 +53,12 @@ class OnnxTokens:
         self._pieces: dict[int, bytes] = {}
         self.n_vocab: int = self._tokenizer.get_vocab_size()
         self.ends = self._find_ends(folder)
-        plain = self._tokenizer.encode("a", add_special_tokens=False).ids
+        plain = self._plain("a")
         self._prepends_space = bool(plain) and self.piece(plain[0]).startswith(b" ")
 
     def encode(self, text: str) -> list[int]:
         """Ids of a rendered prompt, with exactly one BOS before them where the model wants one."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        ids = self._plain(text)
         if self.bos is None:
             return ids
         while ids and ids[0] == self.bos:
@@ -73,16 +72,13 @@ class OnnxTokens:
 
     def encode_onwards(self, text: str) -> list[int]:
         """Ids of a text that goes on from another: no BOS, and no space that a tokenizer puts before a text."""
-        if not self._prepends_space:
-            ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-            return ids
-        # Behind a letter that stays a token of its own, the text is no longer at a beginning.
-        whole: list[int] = self._tokenizer.encode(f"{_MARK}{text}", add_special_tokens=False).ids
-        mark: list[int] = self._tokenizer.encode(_MARK, add_special_tokens=False).ids
-        if whole[: len(mark)] == mark:
-            return whole[len(mark) :]
-        plain: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return plain
+        onward = tokens_onward(self._plain, text) if self._prepends_space else None
+        return self._plain(text) if onward is None else onward
+
+    def _plain(self, text: str) -> list[int]:
+        """Ids of a text with nothing put around it."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
 
     def piece(self, token: int) -> bytes:
         """The bytes that a token adds to a text; none for special ones."""
@@ -144,7 +140,7 @@ class OnnxTokens:
 
     def _find_bos(self, folder: OnnxFolder) -> int | None:
         """The id of the BOS that belongs before every text, None where none does."""
-        plain = self._tokenizer.encode("a", add_special_tokens=False).ids
+        plain = self._plain("a")
         full = self._tokenizer.encode("a", add_special_tokens=True).ids
         added = full[0] if full[:1] != plain[:1] and full else None
         bos: int | None = self._tokenizer.token_to_id(folder.bos) if folder.bos else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -29,14 +30,14 @@ class Router(Protocol):
         ...
 
 
-class _Single:
+class _Single(ABC):
     """A router that asks in one language."""
 
     __slots__ = ()
 
+    @abstractmethod
     def route(self, items: Items) -> NDArray[np.intp]:
         """The language each item is asked in, shape (items,)."""
-        raise NotImplementedError
 
     def panel(self, items: Items) -> NDArray[np.intp]:
         """The same as a column."""

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from cultev.backend.onward import tokens_onward
 from cultev.backend.prefix import common_prefix
 from cultev.backend.types import Backend, Continuation, FollowUp, GenerateRequest, ScoreRequest
 from cultev.errors import EngineError, UsageError
@@ -24,8 +25,6 @@ TEMPLATE_TOKENS = 256
 KEY_VERSION = b"score/1"
 TEXT_KEY_VERSION = b"generate/1"
 
-_ANCHORS = ("\n", ".", "a", " a", "\n\n")
-"""Texts before which another is tokenized to find its tokens in the middle of a text."""
 STRICT = b"/strict"
 """Follows the version in the key of a response whose computation had a fixed shape."""
 
@@ -217,14 +216,13 @@ def encode_within(backend: Backend, text: str) -> list[int]:
     Raises:
         EngineError: the tokenizer merges every text tried with what follows it.
     """
-    for anchor in _ANCHORS:
-        before, whole = backend.encode(anchor), backend.encode(anchor + text)
-        if whole[: len(before)] == before:
-            return whole[len(before) :]
-    raise EngineError(
-        f"The model's tokenizer has no tokens for {text!r} in the middle of a text.",
-        "Check the model's tokenizer; `cultev run --show ITEM` prints what it makes of a question.",
-    )
+    tokens = tokens_onward(backend.encode, text)
+    if tokens is None:
+        raise EngineError(
+            f"The model's tokenizer has no tokens for {text!r} in the middle of a text.",
+            "Check the model's tokenizer; `cultev run --show ITEM` prints what it makes of a question.",
+        )
+    return tokens
 
 
 def longest(request: ScoreRequest | GenerateRequest) -> int:
