@@ -146,11 +146,10 @@ def _print(facts: dict[str, Any], found: Study, form: str) -> None:
     if form == "json":
         emit_record(facts, json=True)
         return
-    points = lambda v: "" if v is None or v != v else f"{100 * v:+.0f}"  # noqa: E731 - a format, used twice
     columns = [
         Column("policy", whole=True),
         Column("accuracy", title="right", align="right", show=lambda v: f"{100 * v:.0f} %"),
-        Column("difference", title="vs en", align="right", show=points),
+        Column("difference", title="vs en", align="right", show=_points),
         Column("range", title="95 %", align="right", in_table=True),
         Column("p_holm", title="p", align="right", show=lambda v: f"{v:.2g}"),
         Column("verdict"),
@@ -159,7 +158,7 @@ def _print(facts: dict[str, Any], found: Study, form: str) -> None:
     ]
     rows = []
     for row in facts["policies"]:
-        low, high = points(row["difference_low"]), points(row["difference_high"])
+        low, high = _points(row["difference_low"]), _points(row["difference_high"])
         rows.append(row | {"range": f"{low}..{high}" if low else "", "what": WHAT.get(row["policy"], "")})
     if form == "csv":
         columns = [Column(key) for key in facts["policies"][0]]
@@ -196,6 +195,10 @@ def _sentences(facts: dict[str, Any], found: Study) -> list[str]:
         lines.append("In another language than asked: " + ", ".join(f"{c} {_percent(s)}" for c, s in off.items()) + ".")
     lines.append("p: exact McNemar (or sign flips of whole groups) against English, corrected for all comparisons.")
     return lines
+
+
+def _points(share: float | None) -> str:
+    return "" if share is None or share != share else f"{100 * share:+.0f}"
 
 
 def _percent(share: float) -> str:
