@@ -16,20 +16,6 @@ if TYPE_CHECKING:
     from cultev.lsk.study import Planted, Study
     from cultev.lsk.table import OutcomeTable
 
-WHAT = {
-    "english": "always English",
-    "best-single": "best language of the training items, for everything",
-    "culture-language": "the culture's own language",
-    "model-picked": "the language the model names",
-    "equal-vote": "all languages vote",
-    "random": "a language at random",
-    "paper": "published method: best of each of 12 cells",
-    "paper-top3": "published variant: three best vote",
-    "shrunk": "per cell, where a gain is 90 % sure",
-    "gated": "what cultev ships",
-    "shuffled-labels": "control: cells exchanged at random",
-}
-
 
 @click.command("eval")
 @click.argument("model", required=False)
@@ -150,16 +136,15 @@ def _print(facts: dict[str, Any], found: Study, form: str) -> None:
         Column("policy", whole=True),
         Column("accuracy", title="right", align="right", show=lambda v: f"{100 * v:.0f} %"),
         Column("difference", title="vs en", align="right", show=_points),
-        Column("range", title="95 %", align="right", in_table=True),
+        Column("range", title="95 %", align="right", whole=True),
         Column("p_holm", title="p", align="right", show=lambda v: f"{v:.2g}"),
         Column("verdict"),
         Column("tokens", align="right", show=lambda v: f"{v:.0f}"),
-        Column("what"),
     ]
     rows = []
     for row in facts["policies"]:
         low, high = _points(row["difference_low"]), _points(row["difference_high"])
-        rows.append(row | {"range": f"{low}..{high}" if low else "", "what": WHAT.get(row["policy"], "")})
+        rows.append(row | {"range": f"{low} to {high}" if low else ""})
     if form == "csv":
         columns = [Column(key) for key in facts["policies"][0]]
         emit_table(columns, rows, csv=True)

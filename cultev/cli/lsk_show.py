@@ -9,6 +9,9 @@ import click
 
 from cultev.cli.options import db_option, table_options
 
+ALIKE = 0.005
+"""Share of answers below which a gain is none, the gate's ``least``."""
+
 if TYPE_CHECKING:
     from cultev.lsk.languagemap import CellPick, LanguageMap
 
@@ -52,9 +55,11 @@ def print_map(name: str, found: LanguageMap, *, as_json: bool = False, as_csv: b
         return
     columns = [
         Column("cell"),
-        Column("n", align="right"),
+        Column("n", align="right", whole=True),
         Column("language", title="ask in", whole=True),
-        Column("best", title="best other", in_table=False),
+        Column("best", title="other", whole=True),
+        Column("best_right", title="right", align="right", whole=True),
+        Column("english_right", title="en", align="right", whole=True),
         Column("gain", title="gain", align="right", show=lambda v: "" if v is None else f"{100 * v:+.0f}"),
         Column("error", title="+-", align="right", show=lambda v: "" if v is None else f"{100 * v:.0f}"),
         Column("chance", title="sure", align="right", show=lambda v: "" if v is None else f"{100 * v:.0f} %"),
@@ -93,6 +98,7 @@ def cell_row(found: LanguageMap, pick: CellPick) -> dict[str, object]:
     return {
         "cell": pick.cell, "n": pick.n, "language": pick.language, "best": pick.best, "gain": pick.gain[at],
         "error": pick.error[at], "chance": pick.chance[at], "why": why(found, pick),
+        "best_right": _count(pick.right[at], pick.asked[at]), "english_right": _count(pick.right[0], pick.asked[0]),
         "right": dict(zip(found.languages, pick.right, strict=True)),
         "gains": dict(zip(found.languages, pick.gain, strict=True)),
         "asked": dict(zip(found.languages, pick.asked, strict=True)),
@@ -106,19 +112,17 @@ def why(found: LanguageMap, pick: CellPick) -> str:
         return found.reason
     if found.shipped == "single":
         return f"one language for all: {found.reason}"
-    own, english = pick.right[at], pick.right[0]
-    seen = "" if own is None or english is None else f": {_count(own, pick.asked[at])} right, English "
-    if seen and english is not None:
-        seen += _count(english, pick.asked[0])
     if pick.language != "en":
-        return f"{pick.best} gains{seen}"
-    if pick.gain[at] < -0.005:
-        return f"English leads{seen}".replace("right, English", f"in {pick.best}, English")
-    return "no language is ahead of English" + (seen and f" (best {pick.best}{seen})").replace(": ", " ")
+        return f"{pick.best} is ahead"
+    if pick.gain[at] <= -ALIKE:
+        return "English is ahead"
+    if None in (pick.right[at], pick.right[0]):
+        return "nothing was asked here"
+    return "nothing is known" if not any(pick.right) else "no language is ahead"
 
 
-def _count(share: float, n: int) -> str:
-    return f"{round(share * n)} of {n}"
+def _count(share: float | None, n: int) -> str:
+    return "" if share is None else f"{round(share * n)}/{n}"
 
 
 def summary(found: LanguageMap) -> list[str]:
@@ -135,5 +139,7 @@ def summary(found: LanguageMap) -> list[str]:
         f"Learned from {found.training} items; {100 * found.held_out:.0f} % of the items are kept for the test"
         " (cultev lsk eval).",
         f"Tokens: {found.tokens_spent:,} of the full table's {found.tokens_full:,} ({100 * share:.0f} %).",
-        "gain: points over English, shrunk; sure: how probable it is that there is any gain. More: cultev guide lsk",
+        "other: the best language beside English, and how many it had right; gain: points it is expected to have over"
+        " English, and by how much that may be off; sure: how probable it is that there is any gain."
+        " More: cultev guide lsk",
     ]

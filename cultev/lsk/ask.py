@@ -118,6 +118,7 @@ class Filler:
     note: Callable[[str], None] = lambda text: None
     protocol: Protocol = field(init=False)
     run: RunId = field(init=False)
+    _costed: tuple[tuple[str, ...], NDArray[np.float64]] = field(init=False, default=((), np.empty((0, 0))))
 
     def __post_init__(self) -> None:
         design = self.design
@@ -134,9 +135,13 @@ class Filler:
             Interrupted, ResultsError: see ``run_suites``.
         """
         chosen = set(pairs)
-        if not chosen:
+        have = self.journal.answered(self.run, self.suite)
+        needed = {item.id: min(self.protocol.orders, len(item.option_ids)) for item in self.items}
+        if all(have.get(pair, 0) >= needed[pair[0]] for pair in chosen):
             return
-        total = len(chosen) * self.protocol.orders
+        # All are given to the run, also those that have answers: what is computed together must not depend on where
+        # an earlier session stopped.
+        total = sum(needed[item] for item, _ in chosen)
         with self.meter(total) as advance:
             run_suites(
                 self.backend, [self.suite], self.protocol, self.journal,
@@ -178,6 +183,12 @@ class Filler:
 
         Of more than SAMPLE items the first SAMPLE stand for all, by their mean.
         """
+        same = tuple(item.id for item in items)
+        if same != self._costed[0]:
+            self._costed = same, self._costs(items)
+        return self._costed[1]
+
+    def _costs(self, items: Sequence[Item]) -> NDArray[np.float64]:
         row = {item.id: i for i, item in enumerate(items[:SAMPLE])}
         column = {code: i for i, code in enumerate(self.design.languages)}
         found = np.zeros((len(items), len(column)))

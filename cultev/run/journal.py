@@ -123,6 +123,13 @@ class Journal:
         with explained(self.path):
             return self._connection.execute("SELECT 1 FROM responses WHERE key = ?", [key]).fetchone() is not None
 
+    def answered(self, run: RunId, suite: Suite) -> dict[tuple[str, str], int]:
+        """How many answers a run has by item id and language."""
+        query = "SELECT item, language, count(*) FROM answers WHERE run = ? AND suite = ? GROUP BY item, language"
+        with explained(self.path):
+            rows = self._connection.execute(query, [run.id, suite.content_hash]).fetchall()
+        return {(item, language): count for item, language, count in rows}
+
     def replies(self, run: RunId, suite: Suite) -> list[Reply]:
         """What a run's questions of a suite got so far."""
         with explained(self.path):
