@@ -106,5 +106,28 @@ MIGRATIONS: tuple[str, ...] = (
                t.n_tokens, t.max_tokens, t.temperature, t.seed, a.outcome, a.picked, a.gold, a.key
         FROM v_answers a JOIN texts t ON t.key = a.key;
     """,
+    """
+    CREATE TABLE lsk_tables (
+        run TEXT NOT NULL REFERENCES runs(id), suite TEXT NOT NULL REFERENCES suites(content_hash),
+        item TEXT NOT NULL, language TEXT NOT NULL, outcome TEXT NOT NULL, picked INTEGER, p_right REAL,
+        n_tokens INTEGER NOT NULL,
+        PRIMARY KEY (run, suite, item, language)
+    ) WITHOUT ROWID;
+    CREATE TABLE lsk_maps (
+        id TEXT PRIMARY KEY, run TEXT NOT NULL REFERENCES runs(id), model TEXT NOT NULL REFERENCES models(sha256),
+        suite TEXT NOT NULL REFERENCES suites(content_hash), shipped TEXT NOT NULL, n_training INTEGER NOT NULL,
+        tokens_spent INTEGER NOT NULL, tokens_full INTEGER NOT NULL, map TEXT NOT NULL, made_at TEXT NOT NULL,
+        cultev TEXT NOT NULL
+    );
+    CREATE VIEW v_lsk_cells AS
+        SELECT l.id AS map, m.name AS model, m.quantization, s.name AS suite, l.shipped,
+               json_extract(c.value, '$.cell') AS cell, json_extract(c.value, '$.language') AS language,
+               json_extract(c.value, '$.best') AS best, json_extract(c.value, '$.n') AS n,
+               g.value AS gain, json_extract(c.value, '$.error[' || g.key || ']') AS error,
+               json_extract(c.value, '$.chance[' || g.key || ']') AS chance
+        FROM lsk_maps l JOIN models m ON m.sha256 = l.model JOIN suites s ON s.content_hash = l.suite,
+             json_each(l.map, '$.picks') c, json_each(c.value, '$.gain') g
+        WHERE json_extract(l.map, '$.languages[' || g.key || ']') = json_extract(c.value, '$.best');
+    """,
 )
 """Migration n leads from schema version n to n + 1. Never edit one that was released: add the next."""
