@@ -58,7 +58,7 @@ def _facts(at: Session, training: OutcomeTable) -> tuple[dict[str, Any], Study]:
     picked = ask_picked(
         filler.backend, at.suite, at.test, filler.design.languages, filler.protocol, at.journal, filler.run, filler.stop
     )
-    table, test = join(items_of(at.items), training, testing)
+    table, test = join(items_of(at.items, filler.vectors), training, testing)
     found = study(table, test, at.maker, culture_languages(at.suite), picked, words.share, halved_already=words.halving)
     info = filler.backend.info
     truth = planted_truth(at.suite.name, at.suite.version) if info.reference else None

@@ -38,6 +38,7 @@ class Words:
     translate: str
     orders: int
     cells: str
+    embedder: str
     max_tokens: int
     limit: int | None
     halving: bool
@@ -93,8 +94,12 @@ def table_words(function: F) -> F:
             help="Longest reasoning in English, in tokens; other languages get what the same text takes there.",
         ),
         click.option(
-            "--cells", type=click.Choice(["topic", "culture", "one"]), default="topic", show_default=True,
-            help="What may have a language of its own: culture and topic, culture, or nothing (one for all).",
+            "--embedder", default="ngrams", show_default=True, metavar="ngrams|self|MODEL",
+            help="What tells which questions are alike: character n-grams, MODEL's own states, an embedding model.",
+        ),
+        click.option(
+            "--cells", type=click.Choice(["topic", "culture", "clusters", "one"]), default="topic", show_default=True,
+            help="What may have its own language: culture and topic, culture, clusters of questions, or all as one.",
         ),
         click.option(
             "--orders", type=click.IntRange(1, 26), default=2, show_default=True, help="Option orders to average over.",
@@ -157,6 +162,7 @@ class Session:
     maker: CellMaker
     filler: Filler
     journal: Journal
+    embedder: str
 
     def gate(self) -> Any:
         """The policy that ships."""
@@ -175,7 +181,7 @@ class Session:
         from cultev.lsk.study import cells_before
 
         if self.words.halving:
-            cells = cells_before(items_of(self.training), self.filler.design.languages, self.maker)
+            cells = cells_before(items_of(self.training, self.filler.vectors), self.filler.design.languages, self.maker)
             table = self.filler.halve(self.training, cells, self.words.share)
         else:
             self.filler.fill(self.training)
@@ -221,6 +227,7 @@ def session(model: str | None, words: Words, db: Path) -> Iterator[Session]:
     from cultev.lsk import budgets
     from cultev.lsk.ask import Filler
     from cultev.lsk.collect import items_of
+    from cultev.lsk.embed import open_embedder
     from cultev.lsk.study import MAKERS, test_mask
     from cultev.run.journal import Journal
     from cultev.run.plan import enough_tokens
@@ -245,11 +252,15 @@ def session(model: str | None, words: Words, db: Path) -> Iterator[Session]:
         backend = stack.enter_context(open_engine(path, words.settings, generate=reasons, needs=needs))
         check_template(backend)
         stop = stack.enter_context(stop_on_interrupt())
+        with open_embedder(words.embedder, backend, words.settings) as embedder:
+            rows = embedder.embed([item.texts["en"].question for item in items])
+        vectors = {item.id: row for item, row in zip(items, rows, strict=True)}
         filler = Filler(
-            backend, suite, design, journal, items, asked_language, lambda total: progress(total, "Asking"), stop, note
-        )
+            backend, suite, design, journal, items, asked_language, lambda total: progress(total, "Asking"), stop, note,
+            vectors,
+        )  # fmt: skip
         parts = [[item for item, out in zip(items, mask.tolist(), strict=True) if out == wanted] for wanted in (0, 1)]
-        yield Session(words, suite, items, parts[0], parts[1], MAKERS[words.cells], filler, journal)
+        yield Session(words, suite, items, parts[0], parts[1], MAKERS[words.cells], filler, journal, embedder.name)
 
 
 def asked_language(text: str, code: str) -> bool | None:

@@ -12,16 +12,23 @@ from cultev.cli.options import db_option, table_options
 ALIKE = 0.005
 """Share of answers below which a gain is none, the gate's ``least``."""
 
+SURE = 0.9
+"""P(gain > 0) from which a language counts as better than English in the heat map, and 1 - SURE as worse."""
+
 if TYPE_CHECKING:
     from cultev.lsk.languagemap import CellPick, LanguageMap
+    from cultev.report.heatmap import HeatMap
 
 
 @click.command()
 @click.argument("model", required=False)
 @click.option("--suite", "-s", metavar="NAME|FILE", help="The suite it was learned from.")
+@click.option(
+    "--svg", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the heat map into FILE."
+)
 @db_option
 @table_options
-def show(model: str | None, suite: str | None, db: Path, as_json: bool, as_csv: bool) -> None:
+def show(model: str | None, suite: str | None, svg: Path | None, db: Path, as_json: bool, as_csv: bool) -> None:
     """Show the map of MODEL: which language for which culture and topic, and what that rests on.
 
     Without MODEL and --suite, the results file must hold the maps of one model and suite only.
@@ -42,7 +49,49 @@ def show(model: str | None, suite: str | None, db: Path, as_json: bool, as_csv: 
             content = opened.content_hash
     with closing(open_results(db, write=False)) as connection:
         name, found = find_map(connection, db, sha256, content)
+    heat = heat_map(found)
+    if svg is not None:
+        from cultev.report.heatmap_svg import heat_svg
+
+        svg.write_text(heat_svg(heat), encoding="utf-8")
     print_map(name, found, as_json=as_json, as_csv=as_csv)
+    if not (as_json or as_csv):
+        from rich.console import Console
+
+        from cultev.report.heatmap import heat_lines
+
+        click.echo()
+        console = Console(highlight=False, markup=False, emoji=False)
+        console.print(heat_lines(heat, console.width))
+
+
+def heat_map(found: LanguageMap) -> HeatMap:
+    """Every language's expected gain in every cell, in points; grey where the data don't say that there is one."""
+    from cultev.report.heatmap import HeatCell, HeatMap
+
+    cells = {}
+    for pick in found.picks:
+        for at, code in enumerate(found.languages):
+            if code == "en" or not pick.asked[at]:
+                continue
+            sure = pick.chance[at]
+            cells[pick.cell, code] = HeatCell(
+                100 * pick.gain[at],
+                pick.asked[at],
+                evidence=not 1 - SURE < sure < SURE,
+                mark=pick.language == code,
+                note=f"{_count(pick.right[at], pick.asked[at])} right; any gain is {100 * sure:.0f} % sure",
+                enough=1,
+            )
+    return HeatMap(
+        f"{found.model['name']} {found.model['quantization']} on {found.suite['name']}: gain over English, in points",
+        tuple(pick.cell for pick in found.picks),
+        tuple(code for code in found.languages if code != "en"),
+        cells,
+        "points that a language is expected to gain over English",
+        marked="asked in this language",
+        row_title="cell",
+    )
 
 
 def print_map(name: str, found: LanguageMap, *, as_json: bool = False, as_csv: bool = False) -> None:

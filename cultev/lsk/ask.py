@@ -6,7 +6,7 @@ pair is asked in the same words under the same key, and what has an answer is ne
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
@@ -104,7 +104,7 @@ def languages_for(suite: Suite, asked: Sequence[str], translate: str) -> tuple[s
 class Filler:
     """Fills a table: one model, one suite, one design.
 
-    ``meter`` shows progress; ``stop``, ``note`` are those of ``run_suites``.
+    ``meter`` shows progress; ``stop``, ``note`` are those of ``run_suites``; ``vectors`` are embeddings by item.
     """
 
     backend: Backend
@@ -116,6 +116,7 @@ class Filler:
     meter: Meter = _silent
     stop: Callable[[], bool] = lambda: False
     note: Callable[[str], None] = lambda text: None
+    vectors: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     protocol: Protocol = field(init=False)
     run: RunId = field(init=False)
     _costed: tuple[tuple[str, ...], NDArray[np.float64]] = field(init=False, default=((), np.empty((0, 0))))
@@ -159,7 +160,7 @@ class Filler:
         The table holds the rounds of this halving only, even where the file has more: an earlier full table doesn't
         change what halving finds.
         """
-        rows = items_of(items)
+        rows = items_of(items, self.vectors)
         cost = self.costs(items).mean(axis=0)
         so_far: set[tuple[str, str]] = set()
 

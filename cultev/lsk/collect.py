@@ -22,9 +22,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cultev.lsk.table import Entry, Items, OutcomeTable
 from cultev.run.replies import Reply
@@ -39,13 +40,15 @@ IsLanguage = Callable[[str, str], "bool | None"]
 """Whether a text is in a language; None where the text is too short to tell."""
 
 
-def items_of(items: Sequence[Item]) -> Items:
-    """A suite's items as the columns a router may see."""
+def items_of(items: Sequence[Item], vectors: Mapping[str, NDArray[np.float64]] | None = None) -> Items:
+    """A suite's items as the columns a router may see; ``vectors`` are their embeddings by id."""
+    embeddings = np.stack([vectors[item.id] for item in items]) if vectors and items else None
     return Items(
         np.array([item.id for item in items], dtype=np.str_),
         np.array([item.group for item in items], dtype=np.str_),
         np.array([item.culture for item in items], dtype=np.str_),
         np.array([item.topic for item in items], dtype=np.str_),
+        embeddings,
     )
 
 
@@ -56,6 +59,7 @@ def table_of(
     *,
     orders: int,
     is_language: IsLanguage,
+    vectors: Mapping[str, NDArray[np.float64]] | None = None,
 ) -> OutcomeTable:
     """The table of what was asked so far; what lacks one of its orders counts as not asked.
 
@@ -65,6 +69,7 @@ def table_of(
         replies: of one run, in any order; those of other items or languages are passed over.
         orders: option orders that each item is asked in.
         is_language: how the language of a reasoning is told.
+        vectors: the items' embeddings by id.
     """
     by_id = {item.id: item for item in items}
     found: dict[tuple[str, str], list[Reply]] = defaultdict(list)
@@ -77,7 +82,7 @@ def table_of(
         if len(group) >= min(orders, len(item.option_ids)):
             entries.append(entry_of(item, code, group, is_language))
     counts = {item.id: len(item.option_ids) for item in items}
-    return OutcomeTable.build(items_of(items), languages, entries, counts)
+    return OutcomeTable.build(items_of(items, vectors), languages, entries, counts)
 
 
 def entry_of(item: Item, code: str, replies: Sequence[Reply], is_language: IsLanguage) -> Entry:

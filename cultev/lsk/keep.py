@@ -19,7 +19,7 @@ from cultev.run.store import explained
 def map_id(found: LanguageMap) -> str:
     """Twelve hexadecimal digits of what a map was made of; made again from the same, it has the same."""
     made_of = [found.run, found.suite["content_hash"], found.held_out, found.halving, sorted(found.cells)]
-    made_of += [found.cells.get("columns"), len(found.cells.get("centres", ()))]
+    made_of += [found.cells.get("columns"), found.cells.get("embedder")]
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
 
 

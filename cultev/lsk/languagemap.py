@@ -45,7 +45,8 @@ class LanguageMap:
     """See the module's docstring.
 
     ``model`` has sha256, name, quantization and format; ``suite`` name, version and content_hash. ``cells`` says how
-    cells are told: {'by': 'metadata', 'columns': [...]}, {'by': 'clusters', 'centres': [...], ...} or {'by': 'all'}.
+    cells are told: {'by': 'metadata', 'columns': [...]}, {'by': 'clusters', 'embedder': ...,
+    'centres': [...]} or {'by': 'all'}.
     ``unseen`` is the language of items in no cell. ``shipped`` and ``reason`` are the gate's, ``p_any`` and ``p_cells``
     its two p values. ``training`` counts the items learned from, ``held_out`` the share kept for the test.
     ``outcomes`` gives each language's share of every outcome among what was asked of it.
@@ -109,8 +110,9 @@ def make_map(
     held_out: float,
     halving: bool,
     tokens_full: int,
+    embedder: str = "",
 ) -> LanguageMap:
-    """A map of what the gate ships, learned from ``table``."""
+    """A map of what the gate ships, learned from ``table``; ``embedder`` names what its embeddings are from."""
     gains, cells = router.fitted.gains, router.fitted.cells
     languages = table.languages
     unseen = router.router.unseen if isinstance(router.router, ByCell) else router.router.language
@@ -139,13 +141,14 @@ def make_map(
         code: {name: round(shares[name][code], 6) for name in names if shares[name][code] > 0} for code in languages
     }
     return LanguageMap(
-        dict(model), dict(suite), run, protocol, languages, write_cells(cells), tuple(picks), languages[unseen],
+        dict(model), dict(suite), run, protocol, languages, write_cells(cells, embedder), tuple(picks),
+        languages[unseen],
         router.shipped, router.reason, round(router.p.any, 6), round(router.p.cells, 6), len(table), held_out, halving,
         int(table.tokens.sum()), tokens_full, outcomes,
     )  # fmt: skip
 
 
-def write_cells(cells: Cells) -> dict[str, Any]:
+def write_cells(cells: Cells, embedder: str = "") -> dict[str, Any]:
     """Cells as plain data.
 
     Raises:
@@ -156,7 +159,7 @@ def write_cells(cells: Cells) -> dict[str, Any]:
     if isinstance(cells, Metadata):
         return {"by": "metadata", "columns": list(cells.columns)}
     if isinstance(cells, Clusters):
-        return {"by": "clusters", "centres": [_rounded(row) for row in cells.centres]}
+        return {"by": "clusters", "embedder": embedder, "centres": [_rounded(row) for row in cells.centres]}
     raise ValueError(f"a map can't hold cells of the kind {type(cells).__name__}")
 
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from cultev.errors import ModelNotFound
 from cultev.locate import reference_file
-from cultev.lsk.cells import ByMetadata, CellMaker, Cells, Everything
+from cultev.lsk.cells import ByEmbedding, ByMetadata, CellMaker, Cells, Everything
+from cultev.lsk.choose import ByValidation, clusters
 from cultev.lsk.evaluate import Evaluation, evaluate
 from cultev.lsk.gate import Gated, GatedRouter
 from cultev.lsk.halving import halve_table
@@ -36,9 +37,13 @@ from cultev.lsk.table import ENGLISH, OUTCOMES, Items, OutcomeTable
 MAKERS: Mapping[str, CellMaker] = {
     "topic": ByMetadata(),
     "culture": ByMetadata(("culture",)),
+    "clusters": clusters(),
     "one": Everything(),
 }
-"""Kinds of cells that need no embeddings, by their word on the command line."""
+"""Makers of cells by their word on the command line."""
+
+RACED = ByEmbedding(12)
+"""Clusters that halving races in: how many are best can only be asked of outcomes, and there are none yet."""
 
 
 def test_mask(items: Items, share: float) -> NDArray[np.bool_]:
@@ -52,6 +57,7 @@ def test_mask(items: Items, share: float) -> NDArray[np.bool_]:
 
 def cells_before(items: Items, languages: Sequence[str], maker: CellMaker) -> Cells:
     """Cells of items that nothing has been asked of yet."""
+    maker = RACED if isinstance(maker, ByValidation) else maker
     return maker.make(OutcomeTable.of_right(items, languages, np.full((len(items), len(languages)), np.nan)))
 
 
@@ -90,7 +96,7 @@ def policies_for(
         left_out["model-picked"] = "the model was not asked which language it would choose"
     bold = Shrunk(maker, confidence=0.0, least=Gated().least, name="bold")
     found += [
-        EqualVote(), Random(), Paper(), PaperTop3(), Shrunk(maker), Gated(maker),
+        EqualVote(), Random(), Paper(), PaperTop3(), Paper(maker, "paper-cells"), Shrunk(maker), Gated(maker),
         Shuffled(bold),
     ]  # fmt: skip
     return found, left_out

@@ -39,11 +39,13 @@ class HeatCell:
     mark: bool = False
     note: str = ""
     """A sentence for the SVG's tooltip."""
+    enough: int = ENOUGH
+    """Answers below which it is grey; less than ENOUGH where the figure rests on more than the cell's own answers."""
 
     @property
     def grey(self) -> bool:
         """Whether nothing should be read off this cell."""
-        return self.value is None or math.isnan(self.value) or self.n < ENOUGH or not self.evidence
+        return self.value is None or math.isnan(self.value) or self.n < self.enough or not self.evidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +112,15 @@ class HeatMap:
         return mix(PALE, BLUE, (self.middle - cell.value) / max(self.middle - low, 1e-12))
 
     @property
+    def doubt(self) -> str:
+        """What makes a cell grey."""
+        enough = max((cell.enough for cell in self.cells.values()), default=ENOUGH)
+        return f"fewer than {enough} answers, or no evidence" if enough > 1 else "no evidence"
+
+    @property
     def legend(self) -> str:
         """What figures, greys and stars mean, in one line."""
-        parts = [self.unit, f"(grey in brackets): fewer than {ENOUGH} answers, or no evidence"]
+        parts = [self.unit, f"(grey in brackets): {self.doubt}"]
         if self.marked:
             parts.append(f"*: {self.marked}")
         return "; ".join(parts)

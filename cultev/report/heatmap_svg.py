@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 from xml.sax.saxutils import escape, quoteattr
 
-from cultev.report.heatmap import BLUE, ENOUGH, GREY, ORANGE, PALE, HeatCell, HeatMap, ink
+from cultev.report.heatmap import BLUE, GREY, ORANGE, PALE, HeatCell, HeatMap, ink
 
 SIZE = 13.0
 """Font size of labels and figures, in pixels; titles are larger, counts smaller."""
@@ -150,7 +150,7 @@ def _tooltip(heat: HeatMap, row: str, column: str, cell: HeatCell) -> str:
     where = f"{heat.name(row)}, {heat.name(column)}"
     if cell.value is None or math.isnan(cell.value):
         return f"{where}: nothing known"
-    why = "" if not cell.grey else "; too few answers" if cell.n < ENOUGH else "; no evidence"
+    why = "" if not cell.grey else "; too few answers" if cell.n < cell.enough else "; no evidence"
     mark = f"; {heat.marked}" if cell.mark and heat.marked else ""
     return f"{where}: {heat.figure(cell.value)} (n {cell.n}{why}{mark}) {cell.note}".strip()
 
@@ -171,7 +171,7 @@ def _legend(heat: HeatMap, width: float, y: float) -> tuple[list[str], float]:
     for share, value, anchor in ticks:
         out.append(_text(MARGIN + share * bar, y + 20, heat.figure(value), anchor=anchor, size=11, fill="#333333"))
     y += 38
-    entries = [("url(#none)", "#e3e3e3", 1, f"fewer than {ENOUGH} answers, or no evidence: read nothing off it")]
+    entries = [("url(#none)", "#e3e3e3", 1, f"{heat.doubt}: read nothing off it")]
     if heat.marked:
         entries.append(("#ffffff", "#222222", 2, f"\u2605 {heat.marked}"))
     for fill, stroke, thick, meaning in entries:
