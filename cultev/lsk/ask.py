@@ -139,6 +139,8 @@ class Filler:
         have = self.journal.answered(self.run, self.suite)
         needed = {item.id: min(self.protocol.orders, len(item.option_ids)) for item in self.items}
         if all(have.get(pair, 0) >= needed[pair[0]] for pair in chosen):
+            if chosen and self.journal.status(self.run) not in ("done", "partial"):  # stopped right after the last
+                self.journal.finish(self.run, "done" if self.journal.is_complete(self.run) else "partial")
             return
         # All are given to the run, also those that have answers: what is computed together must not depend on where
         # an earlier session stopped.
