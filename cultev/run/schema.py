@@ -126,8 +126,8 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (map, cell, language)
     ) WITHOUT ROWID;
     CREATE VIEW v_lsk_cells AS
-        SELECT c.map, m.name AS model, m.quantization, s.name AS suite, l.shipped, c.cell, c.language, c.sent, c.n_asked,
-               c.accuracy, c.gain, c.error, c.chance
+        SELECT c.map, m.name AS model, m.quantization, s.name AS suite, l.shipped, c.cell, c.language, c.sent,
+               c.n_asked, c.accuracy, c.gain, c.error, c.chance
         FROM lsk_cells c JOIN lsk_maps l ON l.id = c.map JOIN models m ON m.sha256 = l.model
              JOIN suites s ON s.content_hash = l.suite;
     """,
