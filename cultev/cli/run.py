@@ -150,6 +150,7 @@ def run(
         max_tokens=max_tokens, temperature=temperature, seed=seed,
     )  # fmt: skip
     with _open_suites(suite_names or _default_suites(is_reference(path))) as suites:
+        suites = _with_options(suites, named=bool(suite_names))
         check_languages(suites, protocol)
         if shown is not None:
             with _engine(path, settings) as backend:
@@ -294,6 +295,25 @@ def _open_suites(names: Sequence[str]) -> Iterator[list[Suite]]:
                     "Run them one after the other; each is a run of its own.",
                 )
         yield list(suites.values())
+
+
+def _with_options(suites: list[Suite], *, named: bool) -> list[Suite]:
+    """The suites that have questions with right and wrong options; refuses one without that was asked for by name."""
+    from cultev.cli.suites import note_content
+    from cultev.errors import UsageError
+    from cultev.suite.item import OPTION_KINDS
+
+    found = []
+    for suite in suites:
+        if any(kind in OPTION_KINDS for kind in suite.count("kind")):
+            note_content(suite)
+            found.append(suite)
+        elif named:
+            raise UsageError(
+                f"{suite.name} has no questions with right and wrong options: its items are open questions or pairs.",
+                f"Ask them: cultev harm run MODEL --suite {suite.name}",
+            )
+    return found
 
 
 def _default_suites(reference: bool) -> list[str]:
