@@ -62,6 +62,7 @@ class ModelJudge(ABC):
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._tokenizer = Tokenizer(backend)
+        self.info = backend.info
         self.model = backend.info.sha256
 
     @abstractmethod

@@ -74,12 +74,20 @@ class Verdict:
 class Judge(Protocol):
     """Anything that judges exchanges."""
 
-    name: str
-    """Which judge this is: 'qwen3guard', 'rubric', ..."""
-    prompt_hash: str
-    """SHA-256 over everything that decides how it is asked."""
-    model: str
-    """SHA-256 of the model behind it, '' for none."""
+    @property
+    def name(self) -> str:
+        """Which judge this is: 'qwen3guard', 'rubric', ..."""
+        ...
+
+    @property
+    def prompt_hash(self) -> str:
+        """SHA-256 over everything that decides how it is asked."""
+        ...
+
+    @property
+    def model(self) -> str:
+        """SHA-256 of the model behind it, '' for none."""
+        ...
 
     def judge(self, exchanges: Iterable[Exchange]) -> Iterator[Verdict]:
         """One verdict for each exchange, in any order."""
