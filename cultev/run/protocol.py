@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import json
+import typing
 from dataclasses import asdict, dataclass
 
 from cultev.prompt.render import PROMPT_VERSION
 
 NORMS = ("sum", "token", "byte", "char", "pmi")
 """How options of different length are made comparable; see ``cultev.score.choice``."""
+
+
+class Described(typing.Protocol):
+    """What the results file wants to know of any protocol: how its questions were asked, and a hash over that."""
+
+    @property
+    def mode(self) -> str:
+        """How answers were taken: 'text', 'letters', 'cot', 'harm'."""
+
+    @property
+    def norm(self) -> str:
+        """One of NORMS; '' where nothing is normalised."""
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the canonical form."""
+
+    def canonical(self) -> str:
+        """JSON with sorted keys."""
 
 
 @dataclass(frozen=True, slots=True)

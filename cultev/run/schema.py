@@ -6,6 +6,9 @@ whether or not it was interrupted on the way.
 
 from __future__ import annotations
 
+from cultev.run.schema_harm import EXCHANGES
+from cultev.run.schema_judges import VERDICTS
+
 APPLICATION_ID = 0x43565245  # "CVRE"
 
 MIGRATIONS: tuple[str, ...] = (
@@ -106,5 +109,7 @@ MIGRATIONS: tuple[str, ...] = (
                t.n_tokens, t.max_tokens, t.temperature, t.seed, a.outcome, a.picked, a.gold, a.key
         FROM v_answers a JOIN texts t ON t.key = a.key;
     """,
+    EXCHANGES,
+    VERDICTS,
 )
 """Migration n leads from schema version n to n + 1. Never edit one that was released: add the next."""
