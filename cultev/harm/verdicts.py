@@ -158,14 +158,14 @@ class Seat:
 
 
 def judges_of(connection: sqlite3.Connection, run: str) -> list[Seat]:
-    """Everybody who has judged replies of a run, machines first, by the time they began."""
+    """Everybody who has judged replies of a run, machines first, by name."""
     if not _has_verdicts(connection):
         return []
     rows = connection.execute(
         "SELECT j.id, j.name, j.kind, count(DISTINCT v.key), count(DISTINCT CASE WHEN v.label = 'unjudged' THEN v.key "
         "END)"
         " FROM judges j JOIN verdicts v ON v.judge = j.id JOIN exchanges e ON e.key = v.key AND e.last"
-        " WHERE e.run = ? GROUP BY j.id ORDER BY j.kind = 'people', j.created_at, j.id",
+        " WHERE e.run = ? GROUP BY j.id ORDER BY j.kind = 'people', j.name, j.id",
         [run],
     )
     return [Seat(*row) for row in rows]
