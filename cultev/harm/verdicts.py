@@ -21,8 +21,6 @@ from cultev.harm.replies import Reply, replies
 from cultev.run.journal import Journal, now_text
 from cultev.run.store import explained
 
-KINDS = ("model", "classifier", "people")
-
 
 @dataclass(frozen=True, slots=True)
 class JudgeId:
@@ -56,6 +54,11 @@ class JudgeId:
     def people(cls, name: str) -> JudgeId:
         """A person, or people whose labels are in one file."""
         return cls(hashlib.sha256(f"people\n{name}".encode()).hexdigest()[:12], name, "people")
+
+    @classmethod
+    def file(cls, name: str) -> JudgeId:
+        """A machine that judged elsewhere and left a file."""
+        return cls(hashlib.sha256(f"file\n{name}".encode()).hexdigest()[:12], name, "file")
 
 
 class VerdictJournal(Journal):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cultev.run.schema_harm import EXCHANGES
 from cultev.run.schema_judges import VERDICTS
+from cultev.run.schema_pairs import PAIRS
 
 APPLICATION_ID = 0x43565245  # "CVRE"
 
@@ -111,5 +112,6 @@ MIGRATIONS: tuple[str, ...] = (
     """,
     EXCHANGES,
     VERDICTS,
+    PAIRS,
 )
 """Migration n leads from schema version n to n + 1. Never edit one that was released: add the next."""
