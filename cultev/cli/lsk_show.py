@@ -158,9 +158,9 @@ def why(found: LanguageMap, pick: CellPick) -> str:
     """What a cell's recommendation rests on, in a few words."""
     at = found.languages.index(pick.best)
     if found.shipped == "english":
-        return found.reason
+        return "no evidence"
     if found.shipped == "single":
-        return f"one language for all: {found.reason}"
+        return "one language for all"
     if pick.language != "en":
         return f"{pick.best} is ahead"
     if pick.gain[at] <= -ALIKE:
