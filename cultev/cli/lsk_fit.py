@@ -293,7 +293,7 @@ def asked_language(text: str, code: str) -> bool | None:
 
 
 def tell_outcomes(table: OutcomeTable, words: Words) -> None:
-    """Say which languages the model left, or gave no answer in.
+    """Say in which languages the model gave no answer at all.
 
     Raises:
         EngineError: English is among those without any answer.
@@ -316,11 +316,3 @@ def tell_outcomes(table: OutcomeTable, words: Words) -> None:
                 "Try --mode direct." if words.mode == "cot" else "Try a larger --n-ctx.",
             )
         note(f"{text}; it is recommended nowhere.")
-    told = {
-        "off_language": "Reasoned in another language", "degenerate": "Reasoned nothing",
-        "unparsed": "Named no option in the form",
-    }  # fmt: skip
-    for outcome, words_for in told.items():
-        shares = {code: share for code, share in table.shares(outcome).items() if share > 0}
-        if shares:
-            note(f"{words_for}: " + ", ".join(f"{code} {100 * share:.0f} %" for code, share in shares.items()))
