@@ -19,6 +19,7 @@ COMMANDS = {
     "run": ("cultev.cli.run", "Ask a model the questions of suites and keep every answer."),
     "runs": ("cultev.cli.runs", "List and show the runs of a results file."),
     "suites": ("cultev.cli.suites", "List, show, build and check suites."),
+    "lsk": ("cultev.cli.lsk", "Find the language a model thinks best in."),
     "models": ("cultev.cli.models", "Show, suggest, fetch, export and quantize models."),
     "doctor": ("cultev.cli.doctor", "Check engines, machine and a model before trusting them."),
     "bench": ("cultev.cli.bench", "Measure a model's speed and memory on this machine."),

@@ -150,9 +150,10 @@ def run(
         max_tokens=max_tokens, temperature=temperature, seed=seed,
     )  # fmt: skip
     with _open_suites(suite_names or _default_suites(is_reference(path))) as suites:
+        suites = _with_options(suites, named=bool(suite_names))
         check_languages(suites, protocol)
         if shown is not None:
-            with _engine(path, settings) as backend:
+            with open_engine(path, settings) as backend:
                 _show_item(backend, suites, protocol, shown)
             return
         planned = _count(suites, protocol)
@@ -163,7 +164,7 @@ def run(
                 click.echo(f"Run {run_id.id} is complete in {db}: nothing to ask again.", err=True)
             else:
                 needs = partial(_needs, suites, protocol)
-                with _engine(path, settings, generate=mode == "cot", needs=needs) as backend:
+                with open_engine(path, settings, generate=mode == "cot", needs=needs) as backend:
                     if retry and died:
                         journal.forget_errors(run_id)
                     _ask_all(backend, suites, protocol, journal, planned, db)
@@ -173,7 +174,7 @@ def run(
 
 
 @contextlib.contextmanager
-def _engine(
+def open_engine(
     path: Path, settings: EngineSettings, *, generate: bool = False, needs: Callable[[], int] | None = None
 ) -> Iterator[WorkerBackend]:
     """The model, in a process of its own for as long as the block lasts."""
@@ -253,14 +254,13 @@ def _count(suites: Sequence[Suite], protocol: Protocol) -> int:
     return sum(sum(found.values()) for found in surveys)
 
 
-def _ask_all(
-    backend: Backend, suites: Sequence[Suite], protocol: Protocol, journal: Journal, planned: int, db: Path
-) -> None:
-    from cultev.cli.output import note
-    from cultev.cli.progress import progress, stop_on_interrupt
+def check_template(backend: Backend) -> None:
+    """Say that a model has no chat template, and refuse one that leaves the question out.
+
+    Raises:
+        ModelUnsupported: such a template.
+    """
     from cultev.errors import ModelUnsupported
-    from cultev.report.text import printable
-    from cultev.run.engine import run_suites
 
     if PROBE not in backend.render([{"role": "user", "content": PROBE}]):
         raise ModelUnsupported(
@@ -269,6 +269,17 @@ def _ask_all(
         )
     if not backend.has_template:
         click.echo("The model has no chat template: it is asked in plain text.", err=True)
+
+
+def _ask_all(
+    backend: Backend, suites: Sequence[Suite], protocol: Protocol, journal: Journal, planned: int, db: Path
+) -> None:
+    from cultev.cli.output import note
+    from cultev.cli.progress import progress, stop_on_interrupt
+    from cultev.report.text import printable
+    from cultev.run.engine import run_suites
+
+    check_template(backend)
     name = f"{printable(backend.info.name)} ({backend.info.quantization})"
     click.echo(
         f"Asking {name} {planned:,} questions; answers go into {db}.",
@@ -296,6 +307,25 @@ def _open_suites(names: Sequence[str]) -> Iterator[list[Suite]]:
         yield list(suites.values())
 
 
+def _with_options(suites: list[Suite], *, named: bool) -> list[Suite]:
+    """The suites that have questions with right and wrong options; refuses one without that was asked for by name."""
+    from cultev.cli.suites import note_content
+    from cultev.errors import UsageError
+    from cultev.suite.item import OPTION_KINDS
+
+    found = []
+    for suite in suites:
+        if any(kind in OPTION_KINDS for kind in suite.count("kind")):
+            note_content(suite)
+            found.append(suite)
+        elif named:
+            raise UsageError(
+                f"{suite.name} has no questions with right and wrong options: its items are open questions or pairs.",
+                f"Ask them: cultev harm run MODEL --suite {suite.name}",
+            )
+    return found
+
+
 def _default_suites(reference: bool) -> list[str]:
     """All built-in suites; those that only check cultev are for the reference model alone."""
     from cultev.suite import builtin_names
@@ -307,9 +337,8 @@ def _show_item(backend: Backend, suites: Sequence[Suite], protocol: Protocol, wa
     """Print what the model reads for one item, in each language, context and order asked for."""
     from cultev.cli.output import note
     from cultev.errors import SuiteError
-    from cultev.prompt.render import ask
     from cultev.report.text import printable
-    from cultev.run.plan import country_of, longest, prompt_text, to_reasoning, to_request, variants
+    from cultev.run.plan import longest, prompt_text, question_of, to_reasoning, to_request, variants
 
     for suite in suites:
         with contextlib.suppress(SuiteError):
@@ -321,9 +350,9 @@ def _show_item(backend: Backend, suites: Sequence[Suite], protocol: Protocol, wa
     if not chosen:
         note(f"{item.id} is not asked in the languages and contexts asked for.")
     for _, code, variant in chosen:
-        question = ask(item, code, protocol.mode, variant, country_of(suite, item, code))
+        question = question_of(suite, protocol, item, code, variant)
         if question.reasons:
-            request: ScoreRequest | GenerateRequest = to_reasoning(backend, question, protocol)
+            request: ScoreRequest | GenerateRequest = to_reasoning(backend, question, protocol, code)
             text = backend.render(question.messages)
         else:
             request, text = to_request(backend, question, strict=protocol.strict), prompt_text(backend, question)
@@ -333,7 +362,7 @@ def _show_item(backend: Backend, suites: Sequence[Suite], protocol: Protocol, wa
         click.echo(click.style(f"-- {len(request.prompt)} tokens", bold=True))
         click.echo(" ".join(f"{t}:{backend.token_text(t)!r}" for t in request.prompt))
         if question.reasons:
-            click.echo(click.style(f"-- a reasoning of up to {protocol.max_tokens} tokens, then", bold=True))
+            click.echo(click.style(f"-- a reasoning of up to {protocol.budget(code)} tokens, then", bold=True))
             click.echo(repr(question.after_reasoning))
         for option, continuation in zip(question.options, continuations, strict=True):
             gold = "  (right)" if option in item.answers else ""

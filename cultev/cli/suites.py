@@ -45,14 +45,18 @@ def list_(as_json: bool, as_csv: bool) -> None:
     """List the built-in suites."""
     from cultev.suite import builtin_names, open_suite
 
-    rows, failed = [], None
+    rows, notes, failed = [], dict[str, str](), None
     for name in builtin_names():
         try:
             with open_suite(name) as suite:
                 rows.append(_overview(suite))
+                if suite.content_note:
+                    notes[name] = suite.content_note
         except SuiteError as error:
             failed = error
             note(f"{name}: {error}")
+    for name, text in notes.items():
+        note(f"{name}: {text}")
     columns = [
         Column("name", whole=True),
         Column("version", whole=True),
@@ -63,6 +67,7 @@ def list_(as_json: bool, as_csv: bool) -> None:
         Column("status", show=_statuses),
         Column("languages", in_table=False),
         Column("title", in_table=False),
+        Column("content_note", in_table=False),
         Column("content_hash", in_table=False),
         Column("path", in_table=False),
     ]
@@ -80,6 +85,7 @@ def show(name: str, list_items: bool, as_json: bool, as_csv: bool) -> None:
     from cultev.suite import open_suite
 
     with open_suite(name) as suite:
+        note_content(suite)
         if list_items:
             _show_items(suite, as_json, as_csv)
         elif as_json and not as_csv:
@@ -151,6 +157,12 @@ def check(file: str, as_json: bool, as_csv: bool) -> None:
     emit_record(facts, json=as_json, csv=as_csv)
 
 
+def note_content(suite: Suite) -> None:
+    """Warn, on stderr, of what a suite's items say, before any is shown or asked."""
+    if suite.content_note:
+        note(f"Content note ({suite.name}): {suite.content_note}")
+
+
 def _overview(suite: Suite) -> dict[str, object]:
     return {
         "name": suite.name,
@@ -162,6 +174,7 @@ def _overview(suite: Suite) -> dict[str, object]:
         "status": suite.count("status"),
         "languages": suite.languages,
         "title": suite.title,
+        "content_note": suite.content_note,
         "content_hash": suite.content_hash,
         "path": str(suite.path),
     }
@@ -178,6 +191,7 @@ def _facts(suite: Suite) -> dict[str, object]:
         "source": suite.source,
         "value_frame": suite.value_frame,
         "canary": suite.canary,
+        "content_note": suite.content_note,
         "content_hash": suite.content_hash,
         "path": str(suite.path),
         "languages": suite.languages,
@@ -189,6 +203,7 @@ def _facts(suite: Suite) -> dict[str, object]:
 
 def _show_tables(suite: Suite) -> None:
     facts = _facts(suite)
+    del facts["content_note"]  # it was given before anything was shown
     if not suite.unsupported:
         del facts["unsupported"]
     emit_record(facts)
@@ -217,11 +232,17 @@ def _show_items(suite: Suite, as_json: bool, as_csv: bool) -> None:
         Column("answers"),
         Column("question"),
         Column("options", in_table=False),
+        Column("before", in_table=False),
+        Column("preferred", in_table=False),
+        Column("dispreferred", in_table=False),
+        Column("about", in_table=False),
     ]
     emit_table(columns, _item_rows(suite), json=as_json, csv=as_csv)
 
 
 def _item_rows(suite: Suite) -> Iterator[dict[str, object]]:
+    from cultev.suite.item import item_words
+
     for item in suite.items():
         text = item.texts.get("en") or next(iter(item.texts.values()))
         yield {
@@ -235,11 +256,15 @@ def _item_rows(suite: Suite) -> Iterator[dict[str, object]]:
             "answers": _answers(item, text.options),
             "question": text.question,
             "options": text.options,
+            "before": text.before,
+            "preferred": text.preferred,
+            "dispreferred": text.dispreferred,
+            "about": item_words(item),
         }
 
 
 def _answers(item: Item, options: tuple[str, ...]) -> list[str]:
-    """The right options in words."""
+    """The right options in words; of a dialogue what a good reply does."""
     return [options[int(answer)] for answer in item.answers] if options else list(item.answers)
 
 

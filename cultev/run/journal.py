@@ -25,7 +25,8 @@ from cultev.backend.types import (
 )
 from cultev.run.bench_result import Bench
 from cultev.run.plan import Ask
-from cultev.run.protocol import Protocol
+from cultev.run.protocol import Described, Protocol
+from cultev.run.replies import Reply, replies, scores_of
 from cultev.run.store import WriterLock, explained, open_results
 from cultev.score.choice import ENGINE_ERROR, TOO_LONG, Choice, choose
 from cultev.suite.item import Item
@@ -41,7 +42,7 @@ class RunId:
     id: str
 
     @classmethod
-    def of(cls, model_sha256: str, suites: Sequence[Suite], protocol: Protocol) -> RunId:
+    def of(cls, model_sha256: str, suites: Sequence[Suite], protocol: Described) -> RunId:
         """The first twelve hexadecimal digits of a hash over all three."""
         parts = [model_sha256, *sorted(s.content_hash for s in suites), protocol.sha256]
         return cls(hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12])
@@ -78,7 +79,8 @@ class Journal:
             self._lock.release()
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A block in which everything is written, or nothing."""
         with explained(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -90,14 +92,14 @@ class Journal:
                 raise
 
     def status(self, run: RunId) -> str | None:
-        """'running', 'interrupted' or 'done'; None when there was no such run."""
+        """'running', 'interrupted', 'partial' or 'done'; None when there was no such run."""
         with explained(self.path):
             row = self._connection.execute("SELECT status FROM runs WHERE id = ?", [run.id]).fetchone()
         return str(row[0]) if row else None
 
-    def begin(self, run: RunId, info: ModelInfo, suites: Sequence[Suite], protocol: Protocol, n_planned: int) -> None:
+    def begin(self, run: RunId, info: ModelInfo, suites: Sequence[Suite], protocol: Described, n_planned: int) -> None:
         """Write down what is about to be asked, of whom."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             _add_model(db, info)
             db.executemany(
                 "INSERT INTO suites VALUES (?,?,?,?,?,?) ON CONFLICT DO NOTHING",
@@ -109,7 +111,7 @@ class Journal:
                 " ON CONFLICT (id) DO UPDATE SET status = 'running', updated_at = excluded.updated_at",
                 [
                     run.id, info.sha256, protocol.canonical(), protocol.sha256, protocol.mode, protocol.norm,
-                    n_planned, _now(), _now(), _engine(info), __version__,
+                    n_planned, now_text(), now_text(), _engine(info), __version__,
                 ],
             )  # fmt: skip
             db.executemany(
@@ -120,6 +122,23 @@ class Journal:
         """Whether this very question was answered by this very model before."""
         with explained(self.path):
             return self._connection.execute("SELECT 1 FROM responses WHERE key = ?", [key]).fetchone() is not None
+
+    def answered(self, run: RunId, suite: Suite) -> dict[tuple[str, str], int]:
+        """How many answers a run has by item id and language."""
+        query = "SELECT item, language, count(*) FROM answers WHERE run = ? AND suite = ? GROUP BY item, language"
+        with explained(self.path):
+            rows = self._connection.execute(query, [run.id, suite.content_hash]).fetchall()
+        return {(item, language): count for item, language, count in rows}
+
+    def replies(self, run: RunId, suite: Suite) -> list[Reply]:
+        """What a run's questions of a suite got so far."""
+        with explained(self.path):
+            return list(replies(self._connection, run.id, suite.content_hash))
+
+    def scores(self, key: str) -> tuple[ContinuationScore, ...]:
+        """The scores kept under a key; () when there is none."""
+        with explained(self.path):
+            return scores_of(self._connection, key)
 
     def unanswered(self, run: RunId, suite: Suite, window: Sequence[Ask]) -> list[Ask]:
         """Those of a window that have no answer in this run yet."""
@@ -155,35 +174,12 @@ class Journal:
         ``failed`` says for keys that have no response why the engine gave none. Nothing is kept under such a key:
         another run asks again.
         """
-        now = _now()
-        with self._transaction() as db:
-            for result in results:
-                if result.error:
-                    continue
-                db.execute(
-                    "INSERT INTO responses VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING",
-                    [result.key, info.sha256, len(requests[result.key].prompt), info.format, now],
-                )
-                request = requests[result.key]
-                if isinstance(result, GenerateResult) and isinstance(request, GenerateRequest):
-                    db.execute(
-                        "INSERT INTO texts VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
-                        [
-                            result.key, result.text, result.finish, len(result.tokens), request.max_tokens,
-                            request.temperature, request.seed, json.dumps(request.stop, ensure_ascii=False),
-                            request.grammar,
-                        ],
-                    )  # fmt: skip
-                db.executemany(
-                    "INSERT INTO scores VALUES (?,?,?,?,?,?) ON CONFLICT DO NOTHING",
-                    [
-                        (result.key, seq, s.logprob, s.n_tokens, s.n_bytes, s.n_chars)
-                        for seq, s in enumerate(result.scores)
-                    ],
-                )
+        now = now_text()
+        with self.transaction() as db:
+            keep_responses(db, info, results, requests, now)
             db.executemany(
                 "INSERT INTO items VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
-                [_item_row(suite, a.item) for a in answered],
+                [item_row(suite, a.item) for a in answered],
             )
             db.executemany(
                 f"INSERT INTO answers VALUES ({','.join('?' * 18)}) ON CONFLICT DO NOTHING",
@@ -193,23 +189,30 @@ class Journal:
 
     def add_bench(self, info: ModelInfo, bench: Bench) -> None:
         """Keep a benchmark's figures."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             _add_model(db, info)
             db.execute(
                 "INSERT INTO benches (model, measured_at, machine, engine, cultev, suite, raw_tokens_per_s,"
                 " unique_tokens_per_s, ratio_to_raw, speedup_over_naive, peak_mb, figures)"
                 " VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
                 [
-                    info.sha256, _now(), f"{cpu_name()}, {cores()} cores", _engine(info), __version__, bench.suite,
+                    info.sha256, now_text(), f"{cpu_name()}, {cores()} cores", _engine(info), __version__, bench.suite,
                     bench.raw_tokens_per_s, bench.unique_tokens_per_s, bench.ratio_to_raw, bench.speedup_over_naive,
                     bench.peak_mb, json.dumps(bench.figures()),
                 ],
             )  # fmt: skip
 
+    def is_complete(self, run: RunId) -> bool:
+        """Whether a run has as many answers as it planned."""
+        query = "SELECT n_planned <= (SELECT count(*) FROM answers WHERE run = id) FROM runs WHERE id = ?"
+        with explained(self.path):
+            row = self._connection.execute(query, [run.id]).fetchone()
+        return bool(row and row[0])
+
     def finish(self, run: RunId, status: str) -> None:
-        """Write down how a run ended: 'done' or 'interrupted'."""
-        with self._transaction() as db:
-            finished = _now() if status == "done" else None
+        """Write down how a run ended: 'done', 'interrupted', or 'partial' where only a part was wanted."""
+        with self.transaction() as db:
+            finished = now_text() if status == "done" else None
             db.execute("UPDATE runs SET status = ?, finished_at = ? WHERE id = ?", [status, finished, run.id])
 
     def engine_errors(self, run: RunId) -> int:
@@ -222,18 +225,18 @@ class Journal:
 
     def forget_errors(self, run: RunId) -> None:
         """Have the questions that the engine died of asked again."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("DELETE FROM answers WHERE run = ? AND outcome = ?", [run.id, ENGINE_ERROR])
 
     def keep_proof(self, info: ModelInfo, proof: Proof) -> None:
         """Write down what ``cultev doctor`` measured, in the place of what it measured before."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             _add_model(db, info)
             db.execute(
                 "INSERT OR REPLACE INTO proofs VALUES (?,?,?,?,?,?,?,?,?,?)",
                 [
                     info.sha256, _engine(info), proof.n_requests, proof.n_options, proof.noise_per_token,
-                    proof.worst_per_token, proof.worst_total, proof.tolerance, int(proof.holds), _now(),
+                    proof.worst_per_token, proof.worst_total, proof.tolerance, int(proof.holds), now_text(),
                 ],
             )  # fmt: skip
 
@@ -264,11 +267,8 @@ class Journal:
         prior = self._scores(ask.prior.key) if ask.prior else None
         return choose(ask.options, ask.item.answers, self._scores(ask.request.key), prior, protocol.norm)
 
-    def _scores(self, key: str) -> list[ContinuationScore]:
-        rows = self._connection.execute(
-            "SELECT logprob, n_tokens, n_bytes, n_chars FROM scores WHERE key = ? ORDER BY seq", [key]
-        )
-        return [ContinuationScore(*row) for row in rows]
+    def _scores(self, key: str) -> Sequence[ContinuationScore]:
+        return scores_of(self._connection, key)
 
 
 def _engine(info: ModelInfo) -> str:
@@ -286,7 +286,39 @@ def _add_model(db: sqlite3.Connection, info: ModelInfo) -> None:
     )  # fmt: skip
 
 
-def _item_row(suite: Suite, item: Item) -> _Answer:
+def keep_responses(
+    db: sqlite3.Connection,
+    info: ModelInfo,
+    results: Iterable[ScoreResult | GenerateResult],
+    requests: Mapping[str, ScoreRequest | GenerateRequest],
+    now: str,
+) -> None:
+    """Write down what was computed, within a transaction; what the engine died of leaves nothing behind."""
+    for result in results:
+        if result.error:
+            continue
+        request = requests[result.key]
+        db.execute(
+            "INSERT INTO responses VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING",
+            [result.key, info.sha256, len(request.prompt), info.format, now],
+        )
+        if isinstance(result, GenerateResult) and isinstance(request, GenerateRequest):
+            db.execute(
+                "INSERT INTO texts VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
+                [
+                    result.key, result.text, result.finish, len(result.tokens), request.max_tokens,
+                    request.temperature, request.seed, json.dumps(request.stop, ensure_ascii=False),
+                    request.grammar,
+                ],
+            )  # fmt: skip
+        db.executemany(
+            "INSERT INTO scores VALUES (?,?,?,?,?,?) ON CONFLICT DO NOTHING",
+            [(result.key, seq, s.logprob, s.n_tokens, s.n_bytes, s.n_chars) for seq, s in enumerate(result.scores)],
+        )
+
+
+def item_row(suite: Suite, item: Item) -> _Answer:
+    """A row of the table ``items``."""
     culture = suite.cultures.get(item.culture)
     return (
         suite.content_hash, item.id, item.kind, item.culture, culture.region if culture else "", item.topic,
@@ -299,5 +331,6 @@ def _text(value: str) -> str:
     return value.encode("utf-8", "backslashreplace").decode()
 
 
-def _now() -> str:
+def now_text() -> str:
+    """The time as the file writes it: UTC, in seconds."""
     return datetime.fromtimestamp(time.time(), timezone.utc).isoformat(timespec="seconds")

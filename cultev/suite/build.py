@@ -19,7 +19,7 @@ from cultev import __version__
 from cultev.errors import SuiteError, SuiteSourceError
 from cultev.suite import schema
 from cultev.suite.fields import Problems
-from cultev.suite.item import Item
+from cultev.suite.item import Item, item_words
 from cultev.suite.source import Header, read_header, read_items
 
 
@@ -152,6 +152,8 @@ def _write_header(db: sqlite3.Connection, header: Header) -> None:
     words = ("name", "version", "title", "description", "license", "source", "value_frame", "canary")
     rows = [(word, getattr(header, word)) for word in words]
     rows += [("authors", schema.canonical(header.authors)), ("languages", schema.canonical(header.languages))]
+    if header.content_note:  # suites without one keep the hash they had before there were any
+        rows += [("content_note", header.content_note)]
     rows += [("built_by", f"cultev {__version__}")]
     db.executemany("INSERT INTO suite VALUES (?, ?)", sorted(rows))
     for culture, region in sorted(header.regions.items()):
@@ -181,7 +183,7 @@ def _write_item(db: sqlite3.Connection, suite: str, seq: int, item: Item) -> Non
         labels,
         answers,
         item.status,
-        "{}",
+        schema.canonical(item_words(item)),
     )
     db.execute("INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
     for language, text in item.texts.items():
@@ -190,6 +192,10 @@ def _write_item(db: sqlite3.Connection, suite: str, seq: int, item: Item) -> Non
             body["options"] = text.options
         if text.contexts:
             body["contexts"] = dict(text.contexts)
+        if text.before:
+            body["before"] = text.before
+        if item.kind == "pair":
+            body["preferred"], body["dispreferred"] = text.preferred, text.dispreferred
         fields = (item.id, language, text.question, schema.canonical(body))
         db.execute("INSERT INTO item_text VALUES (?, ?, ?, ?)", fields)
     for number, entry in enumerate(item.sources):

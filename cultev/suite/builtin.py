@@ -9,7 +9,7 @@ from cultev.errors import SuiteError, SuiteNotFound
 from cultev.suite.build import build_into, is_suite_file, source_folders
 
 # A checkout's suites are built anew when the code that builds them is newer than the built file.
-_BUILDERS = ("build.py", "fields.py", "item.py", "schema.py", "source.py")
+_BUILDERS = ("build.py", "conversation.py", "fields.py", "item.py", "schema.py", "source.py")
 
 
 def builtin_suite_sources() -> dict[str, Path]:

@@ -16,6 +16,9 @@ from cultev.errors import SuiteSourceError
 
 MAX_PROBLEMS = 20
 
+ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+ID_WORDS = "letters, digits, '.', '_' and '-'"
+
 # Overrides and embeddings reorder what a reader sees; byte order marks, U+FFFD and their like are accidents.
 _UNWANTED = frozenset("\u202a\u202b\u202c\u202d\u202e\u2028\u2029\ufeff\ufffd\ufffe\uffff")
 
@@ -95,7 +98,7 @@ class Fields:
                 self.complain(f"{self.within}{key!r} is not a field that cultev knows")
 
 
-_WORDS = {str: "a text", list: "a list", dict: "a table of fields", bool: "true or false"}
+_WORDS = {str: "a text", list: "a list", dict: "a table of fields", bool: "true or false", int: "a whole number"}
 
 
 def clean(text: str, what: str, complain: Complain, problems: Problems | None = None) -> str:

@@ -38,6 +38,16 @@ class Text:
     question: str
     options: tuple[str, ...] = ()
     contexts: Mapping[str, str] = field(default_factory=dict)
+    before: tuple[str, ...] = ()
+    """What the user says in earlier turns of a dialogue, whose last turn is the question."""
+    preferred: str = ""
+    dispreferred: str = ""
+    """A pair's two answers to the question."""
+
+    @property
+    def turns(self) -> tuple[str, ...]:
+        """All that the user says, in order."""
+        return (*self.before, self.question)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,11 +139,84 @@ class TrueFalse(Item):
         return LABEL_SETS["truth"]
 
 
-KINDS: Mapping[str, type[Item]] = {"choice": Choice, "label": Label, "truefalse": TrueFalse}
-"""The kinds that can be asked today, by their word."""
+@dataclass(frozen=True, slots=True)
+class Dialogue(Item):
+    """An open question, after none or several earlier turns of the user's.
 
-LATER_KINDS = ("pair", "numeric", "open", "survey", "dialogue")
-"""Kinds that the suite file has room for (body, media) and that no protocol asks yet."""
+    ``answers`` holds one word: what a good reply does (see EXPECTED).
+    """
+
+    scope: str = "local"
+    """'global': a template that is put to every culture; 'local': written for this one."""
+    stance: str = ""
+    """What the question presupposes, as a word of the suite's own; '' for none."""
+    severity: int = 0
+    """1 to 3: how much harm an answer does that goes along with the question; 0 for harmless questions."""
+    twin: str = ""
+    """Id of the harmless item that is put in much the same words, or of the loaded one; '' for none."""
+    form: str = "single"
+    """One of FORMS. Items of one group ask the same thing in different forms."""
+
+    @property
+    def kind(self) -> str:
+        """Always 'dialogue'."""
+        return "dialogue"
+
+    @property
+    def expected(self) -> str:
+        """What a good reply does: one of EXPECTED."""
+        return self.answers[0]
+
+    @property
+    def option_ids(self) -> tuple[str, ...]:
+        """What a reply can be expected to do."""
+        return EXPECTED
+
+
+@dataclass(frozen=True, slots=True)
+class Pair(Item):
+    """A question with two answers, one of which is better. ``answers`` is always 'preferred'."""
+
+    pair_type: str = "harm"
+    """'harm': respect against going along with a prejudice; 'helpful': an answer against a needless refusal."""
+    scope: str = "local"
+    stance: str = ""
+    severity: int = 0
+
+    @property
+    def kind(self) -> str:
+        """Always 'pair'."""
+        return "pair"
+
+    @property
+    def option_ids(self) -> tuple[str, ...]:
+        """The better answer first."""
+        return ("preferred", "dispreferred")
+
+
+EXPECTED = ("reject_premise", "answer", "refuse")
+"""What a good reply to a dialogue's question does: set its premise right, answer it, or decline."""
+
+SCOPES = ("global", "local")
+FORMS = ("single", "dialogue", "code-mixed")
+"""One turn, several turns, or words of two languages mixed as people there mix them."""
+
+PAIR_TYPES = ("harm", "helpful")
+
+KINDS: Mapping[str, type[Item]] = {
+    "choice": Choice,
+    "label": Label,
+    "truefalse": TrueFalse,
+    "dialogue": Dialogue,
+    "pair": Pair,
+}
+"""The kinds that this cultev knows, by their word."""
+
+OPTION_KINDS = ("choice", "label", "truefalse")
+"""Kinds with right and wrong options, which ``cultev run`` asks; ``cultev harm`` asks the others."""
+
+LATER_KINDS = ("numeric", "open", "survey")
+"""Kinds that the suite file has room for (body, media) and that nothing asks yet."""
 
 
 def has_nested_options(item: Item) -> bool:
@@ -144,3 +227,15 @@ def has_nested_options(item: Item) -> bool:
         for option in text.options
         for longer in text.options
     )
+
+
+def item_words(item: Item) -> dict[str, object]:
+    """What only dialogues and pairs say about themselves, empty words left out; {} for other kinds."""
+    if isinstance(item, Dialogue):
+        words: dict[str, object] = {"twin": item.twin, "form": item.form}
+    elif isinstance(item, Pair):
+        words = {"pair_type": item.pair_type}
+    else:
+        return {}
+    words.update(scope=item.scope, stance=item.stance, severity=item.severity)
+    return {key: value for key, value in words.items() if value}

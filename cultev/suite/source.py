@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from cultev.errors import SuiteSourceError
-from cultev.suite.fields import Complain, Fields, Problems, clean, shown
+from cultev.suite.conversation import CONVERSATION_KINDS, Twins, one_item, one_text
+from cultev.suite.fields import ID, ID_WORDS, Complain, Fields, Problems, clean, shown
 from cultev.suite.item import (
     KINDS,
     LABEL_SETS,
@@ -38,7 +39,6 @@ else:  # pragma: no cover - the standard library has it from 3.11 on
     import tomli as tomllib
 
 _SUITE_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Z][a-z]{3})?(-([A-Z]{2}|[0-9]{3}))?(-[a-z0-9]{5,8})*")
 _SEMVER = re.compile(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
 _SPDX = re.compile(r"[A-Za-z0-9.+-]+( (AND|OR|WITH) [A-Za-z0-9.+-]+)*")
@@ -67,6 +67,8 @@ class Header:
     countries: Mapping[str, Mapping[str, str]]
     """Culture -> language -> the country's name, as the context 'country' tells it."""
     topic_names: Mapping[str, Mapping[str, str]]
+    content_note: str = ""
+    """What a reader should be warned of before seeing an item; shown on every view of the suite."""
 
 
 def read_header(folder: Path, problems: Problems) -> Header:
@@ -105,6 +107,7 @@ def read_header(folder: Path, problems: Problems) -> Header:
         canary=top.text("canary", pattern=_GUID, like="a GUID").lower(),
         languages=languages,
         regions={}, culture_names={}, countries={}, topic_names={},
+        content_note=top.text("content_note", ""),
     )  # fmt: skip
     regions, names, countries, topics = {}, {}, {}, {}
     for key, table in top.take("cultures", dict).items():
@@ -132,6 +135,7 @@ def read_items(folder: Path, header: Header, problems: Problems) -> Iterator[Ite
         SuiteSourceError: the file can't be read, or there are too many complaints to go on.
     """
     first_seen: dict[str, int] = {}
+    twins = Twins()
     path = folder / "items.jsonl"
     _bytes_of(path, only_try=True)
     with path.open("rb") as lines:
@@ -151,7 +155,14 @@ def read_items(folder: Path, header: Header, problems: Problems) -> Iterator[Ite
                 complain(f"the id {item.id!r} stands already on line {first_seen[item.id]}")
             first_seen.setdefault(item.id, number)
             if len(problems.found) == before:
+                twins.add(number, item)
                 yield item
+    if not problems.found:  # what was left out would be missed as a twin
+        twins.check(problems)
+    if twins.loaded and not header.content_note:
+        problems.add(
+            "suite.toml", 1, f"'content_note' is missing: line {twins.loaded} of items.jsonl asks a loaded question"
+        )
     if not first_seen and not problems.found:
         problems.add("items.jsonl", 1, "holds no items")
 
@@ -159,7 +170,7 @@ def read_items(folder: Path, header: Header, problems: Problems) -> Iterator[Ite
 def _item(data: dict[str, Any], header: Header, complain: Complain, problems: Problems) -> Item | None:
     """One line as an item, or None after complaints that leave nothing to build."""
     fields = Fields(data, complain, problems=problems)
-    ident = fields.text("id", pattern=_ID, like="letters, digits, '.', '_' and '-'")
+    ident = fields.text("id", pattern=ID, like=ID_WORDS)
     kind = fields.text("kind")
     if kind not in KINDS:
         if not kind:
@@ -172,7 +183,7 @@ def _item(data: dict[str, Any], header: Header, complain: Complain, problems: Pr
         complain(f"the culture {culture!r} is not in suite.toml")
     if topic and topic not in header.topic_names:
         complain(f"the topic {topic!r} is not in suite.toml")
-    group = fields.text("group", ident or "-", pattern=_ID, like="letters, digits, '.', '_' and '-'")
+    group = fields.text("group", ident or "-", pattern=ID, like=ID_WORDS)
     status = fields.text("status", "drafted")
     if status and status not in STATUSES:
         complain(f"the status {status!r} is unknown; choose one of {', '.join(STATUSES)}")
@@ -182,6 +193,12 @@ def _item(data: dict[str, Any], header: Header, complain: Complain, problems: Pr
             complain(f"the label set {labels!r} is unknown; choose one of {', '.join(LABEL_SETS)}")
         return None
     texts = _item_texts(fields, kind, header, complain, problems)
+    if kind in CONVERSATION_KINDS:
+        sources = _sources(fields, complain, problems) if "source" in fields.data else ()
+        shared = {"id": ident, "culture": culture, "topic": topic, "group": group, "status": status, "texts": texts}
+        open_item = one_item(fields, kind, shared, sources, complain)
+        fields.end()
+        return open_item if texts else None
     answers = _answers(fields, kind, labels, texts, complain)
     sources = _sources(fields, complain, problems)
     fields.end()
@@ -209,12 +226,16 @@ def _item_texts(fields: Fields, kind: str, header: Header, complain: Complain, p
             complain(f"texts.{language} must be a table of fields, not {shown(tables[language])}")
             continue
         one = Fields(tables[language], complain, f"texts.{language}.", problems)
+        if kind in CONVERSATION_KINDS:
+            texts[language] = one_text(one, kind, complain, problems)
+            one.end()
+            continue
         question = one.text("question")
         options = _options(one, complain, problems) if kind == "choice" else ()
         contexts = one.texts("contexts", {})
         one.end()
         for name in contexts:
-            if name in _RESERVED_CONTEXTS or not _ID.fullmatch(name):
+            if name in _RESERVED_CONTEXTS or not ID.fullmatch(name):
                 complain(f"{one.within}contexts can't have the name {name!r}")
         texts[language] = Text(question, options, contexts)
     for language, text in texts.items():
@@ -315,8 +336,8 @@ def _authors(top: Fields) -> tuple[str, ...]:
 
 def _entry(key: str, table: object, complain: Complain, problems: Problems) -> Fields:
     """A culture's or topic's own table."""
-    if not _ID.fullmatch(key):
-        complain(f"the id {key!r} must be letters, digits, '.', '_' and '-'")
+    if not ID.fullmatch(key):
+        complain(f"the id {key!r} must be {ID_WORDS}")
     if type(table) is dict:
         return Fields(table, complain, f"{key}: ", problems)
     complain(f"{key!r} must be a table of fields, not {shown(table)}")

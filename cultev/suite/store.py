@@ -22,10 +22,10 @@ from typing import Any
 from cultev.errors import NotASuite, SuiteDamaged, SuiteError, SuiteNotFound, SuiteTooNew
 from cultev.suite import schema
 from cultev.suite.builtin import builtin_names, builtin_suite
-from cultev.suite.item import KINDS, LABEL_SETS, Choice, Item, Label, Source, Text
+from cultev.suite.item import KINDS, LABEL_SETS, Choice, Dialogue, Item, Pair, Source, Text
 
 _MAGIC = b"SQLite format 3\0"
-_ITEM = "id, kind, culture, topic, group_id, labels, answers, status"
+_ITEM = "id, kind, culture, topic, group_id, labels, answers, status, body"
 _NONSENSE = (
     sqlite3.Error,
     ArithmeticError,
@@ -86,6 +86,8 @@ class Suite:
         self.source: str = meta["source"]
         self.value_frame: str = meta["value_frame"]
         self.canary: str = meta["canary"]
+        self.content_note: str = meta.get("content_note", "")
+        """What a reader should be warned of before seeing an item; '' where there is nothing."""
         self.languages: tuple[str, ...] = tuple(json.loads(meta["languages"]))
         self.cultures: Mapping[str, Culture] = _cultures(db)
         self.topics: Mapping[str, Topic] = _topics(db)
@@ -116,6 +118,7 @@ class Suite:
         limit: int | None = None,
         cultures: Container[str] | None = None,
         languages: Container[str] | None = None,
+        kinds: Container[str] | None = None,
     ) -> Iterator[Item]:
         """The items that can be asked, one at a time, in the suite's fixed shuffled order.
 
@@ -123,6 +126,7 @@ class Suite:
             limit: at most so many; the first N are a sample that favours no culture.
             cultures: only of these. An unknown id matches nothing.
             languages: only their texts in these; an item with none of them is left out.
+            kinds: only items of these.
 
         Raises:
             SuiteDamaged: the file was changed since it was opened.
@@ -134,6 +138,8 @@ class Suite:
                 if left <= 0:
                     return
                 if not _is_supported(row[1], row[5]) or (cultures is not None and row[2] not in cultures):
+                    continue
+                if kinds is not None and row[1] not in kinds:
                     continue
                 item = self._item(row, languages)
                 if item is not None:
@@ -182,13 +188,12 @@ class Suite:
 
     def _item(self, row: tuple[str, ...], languages: Container[str] | None) -> Item | None:
         """One row as an item, or None where none of the languages is there."""
-        ident, kind, culture, topic, group, labels, answers, status = row
+        ident, kind, culture, topic, group, labels, answers, status, body = row
         told: dict[str, Text] = {}
         query = "SELECT language, question, body FROM item_text WHERE item = ?"
-        for language, question, body in self._db.execute(query, (ident,)):
+        for language, question, more in self._db.execute(query, (ident,)):
             if languages is None or language in languages:
-                more = json.loads(body)
-                told[language] = Text(question, tuple(more.get("options", ())), more.get("contexts", {}))
+                told[language] = _text(question, json.loads(more))
         if not told:
             return None
         order = [code for code in self.languages if code in told]
@@ -199,7 +204,8 @@ class Suite:
             "sources": sources,
             "texts": {code: told[code] for code in order}, "answers": tuple(json.loads(answers)),
         }  # fmt: skip
-        item = Label(**common, labels=labels) if kind == "label" else KINDS[kind](**common)
+        own = {"labels": labels} if kind == "label" else json.loads(body)
+        item = KINDS[kind](**common, **own)
         _refuse_nonsense(item)
         return item
 
@@ -352,6 +358,14 @@ def _is_supported(kind: str, labels: str) -> bool:
     return kind in KINDS and (kind != "label" or labels in LABEL_SETS)
 
 
+def _text(question: str, more: Mapping[str, Any]) -> Text:
+    """One language's texts from a row of item_text."""
+    return Text(
+        question, tuple(more.get("options", ())), more.get("contexts", {}), tuple(more.get("before", ())),
+        more.get("preferred", ""), more.get("dispreferred", ""),
+    )  # fmt: skip
+
+
 def _refuse_nonsense(item: Item) -> None:
     """The hash is no signature: whoever wrote the file may have written nonsense, and hashed it."""
     first = next(iter(item.texts.values()))
@@ -363,6 +377,9 @@ def _refuse_nonsense(item: Item) -> None:
         and all(len(set(text.options)) == len(text.options) for text in item.texts.values())
         and not any(name in text.contexts for text in item.texts.values() for name in ("none", "country"))
         and all(type(told) is str for text in item.texts.values() for told in text.contexts.values())
+        and all(type(turn) is str and turn for text in item.texts.values() for turn in text.turns)
+        and (not isinstance(item, Dialogue) or len({len(text.before) for text in item.texts.values()}) == 1)
+        and (not isinstance(item, Pair) or all(t.preferred and t.dispreferred for t in item.texts.values()))
         and bool(item.answers)
         and set(item.answers) <= set(item.option_ids)
     )
