@@ -174,7 +174,7 @@ class Session:
         """Ask the training items, in full or by halving; the table of what was asked.
 
         Raises:
-            UsageError: the model answers nothing in English.
+            EngineError: the model answers nothing in English.
         """
         from cultev.lsk.collect import items_of
         from cultev.lsk.keep import keep_table
@@ -277,10 +277,10 @@ def tell_outcomes(table: OutcomeTable, words: Words) -> None:
     """Say which languages the model left, or gave no answer in.
 
     Raises:
-        UsageError: English is among those without any answer.
+        EngineError: English is among those without any answer.
     """
     from cultev.cli.output import note
-    from cultev.errors import UsageError
+    from cultev.errors import EngineError
     from cultev.lsk.study import silent_languages
     from cultev.prompt.languages import language
 
@@ -291,7 +291,7 @@ def tell_outcomes(table: OutcomeTable, words: Words) -> None:
     for code, outcome in silent_languages(table).items():
         text = f"The model answers nothing in {language(code).name} ({code}): {why[outcome]}"
         if code == "en":
-            raise UsageError(
+            raise EngineError(
                 f"{text}. Every other language is compared with English.",
                 "Try --mode direct." if words.mode == "cot" else "Try a larger --n-ctx.",
             )

@@ -179,7 +179,10 @@ class Filler:
         replies = self.journal.replies(self.run, self.suite)
         if pairs is not None:
             replies = [reply for reply in replies if (reply.item, reply.language) in pairs]
-        return table_of(items, self.design.languages, replies, orders=self.design.orders, is_language=self.is_language)
+        return table_of(
+            items, self.design.languages, replies,
+            orders=self.design.orders, is_language=self.is_language, vectors=self.vectors,
+        )  # fmt: skip
 
     def costs(self, items: Sequence[Item]) -> NDArray[np.float64]:
         """Tokens of each item in each language, (items, languages), found by tokenizing; a reasoning counts in full.

@@ -27,12 +27,24 @@ def keep_map(journal: Journal, found: LanguageMap) -> str:
     """Store a map in the place of the one made of the same before; returns its id."""
     name = map_id(found)
     with journal.transaction() as db:
+        db.execute("DELETE FROM lsk_maps WHERE id = ?", [name])
         db.execute(
-            "INSERT OR REPLACE INTO lsk_maps VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+            "INSERT INTO lsk_maps VALUES (?,?,?,?,?,?,?,?,?,?,?)",
             [
                 name, found.run, found.model["sha256"], found.suite["content_hash"], found.shipped, found.training,
                 found.tokens_spent, found.tokens_full, found.to_json(),
                 datetime.now(timezone.utc).isoformat(timespec="microseconds"), __version__,
+            ],
+        )  # fmt: skip
+        db.executemany(
+            "INSERT INTO lsk_cells VALUES (?,?,?,?,?,?,?,?,?)",
+            [
+                (
+                    name, pick.cell, code, int(code == pick.language), pick.asked[at], pick.right[at], pick.gain[at],
+                    pick.error[at], pick.chance[at],
+                )
+                for pick in found.picks
+                for at, code in enumerate(found.languages)
             ],
         )  # fmt: skip
     return name

@@ -159,7 +159,7 @@ def write_cells(cells: Cells, embedder: str = "") -> dict[str, Any]:
     if isinstance(cells, Metadata):
         return {"by": "metadata", "columns": list(cells.columns)}
     if isinstance(cells, Clusters):
-        return {"by": "clusters", "embedder": embedder, "centres": [_rounded(row) for row in cells.centres]}
+        return {"by": "clusters", "embedder": embedder, "centres": [list(_rounded(row)) for row in cells.centres]}
     raise ValueError(f"a map can't hold cells of the kind {type(cells).__name__}")
 
 

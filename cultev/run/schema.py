@@ -119,15 +119,17 @@ MIGRATIONS: tuple[str, ...] = (
         tokens_spent INTEGER NOT NULL, tokens_full INTEGER NOT NULL, map TEXT NOT NULL, made_at TEXT NOT NULL,
         cultev TEXT NOT NULL
     );
+    CREATE TABLE lsk_cells (
+        map TEXT NOT NULL REFERENCES lsk_maps(id) ON DELETE CASCADE, cell TEXT NOT NULL, language TEXT NOT NULL,
+        sent INTEGER NOT NULL, n_asked INTEGER NOT NULL, accuracy REAL, gain REAL NOT NULL, error REAL NOT NULL,
+        chance REAL NOT NULL,
+        PRIMARY KEY (map, cell, language)
+    ) WITHOUT ROWID;
     CREATE VIEW v_lsk_cells AS
-        SELECT l.id AS map, m.name AS model, m.quantization, s.name AS suite, l.shipped,
-               json_extract(c.value, '$.cell') AS cell, json_extract(c.value, '$.language') AS language,
-               json_extract(c.value, '$.best') AS best, json_extract(c.value, '$.n') AS n,
-               g.value AS gain, json_extract(c.value, '$.error[' || g.key || ']') AS error,
-               json_extract(c.value, '$.chance[' || g.key || ']') AS chance
-        FROM lsk_maps l JOIN models m ON m.sha256 = l.model JOIN suites s ON s.content_hash = l.suite,
-             json_each(l.map, '$.picks') c, json_each(c.value, '$.gain') g
-        WHERE json_extract(l.map, '$.languages[' || g.key || ']') = json_extract(c.value, '$.best');
+        SELECT c.map, m.name AS model, m.quantization, s.name AS suite, l.shipped, c.cell, c.language, c.sent,
+               c.n_asked, c.accuracy, c.gain, c.error, c.chance
+        FROM lsk_cells c JOIN lsk_maps l ON l.id = c.map JOIN models m ON m.sha256 = l.model
+             JOIN suites s ON s.content_hash = l.suite;
     """,
 )
 """Migration n leads from schema version n to n + 1. Never edit one that was released: add the next."""
