@@ -160,9 +160,10 @@ class OnnxBackend(TreeScorer, TextGenerator):
         """See ``Backend.raw_prompt_rate``."""
         return prompt_rate(self._decoder().binding, min(n_tokens, self.n_ctx), self.info.n_vocab)
 
-    def raw_decode_rate(self, n_sequences: int, n_tokens: int = 32, n_past: int = 64) -> float:
-        """See ``Backend.raw_decode_rate``."""
-        return decode_rate(self._decoder().binding, n_sequences, n_tokens, n_past, self.info.n_vocab)
+    def raw_decode_rate(self, prompts: Sequence[Sequence[int]], n_tokens: int = 32) -> float:
+        """See ``Backend.raw_decode_rate``; rows have as much past as prompts have tokens on average."""
+        past = sum(map(len, prompts)) // len(prompts)
+        return decode_rate(self._decoder().binding, len(prompts), n_tokens, past, self.info.n_vocab)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """See ``Backend.decode``."""

@@ -25,7 +25,7 @@ from cultev.backend.types import (
 )
 from cultev.run.bench_result import Bench
 from cultev.run.plan import Ask
-from cultev.run.protocol import Protocol
+from cultev.run.protocol import Described, Protocol
 from cultev.run.replies import Reply, replies, scores_of
 from cultev.run.store import WriterLock, explained, open_results
 from cultev.score.choice import ENGINE_ERROR, TOO_LONG, Choice, choose, said
@@ -42,7 +42,7 @@ class RunId:
     id: str
 
     @classmethod
-    def of(cls, model_sha256: str, suites: Sequence[Suite], protocol: Protocol) -> RunId:
+    def of(cls, model_sha256: str, suites: Sequence[Suite], protocol: Described) -> RunId:
         """The first twelve hexadecimal digits of a hash over all three."""
         parts = [model_sha256, *sorted(s.content_hash for s in suites), protocol.sha256]
         return cls(hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12])
@@ -97,7 +97,7 @@ class Journal:
             row = self._connection.execute("SELECT status FROM runs WHERE id = ?", [run.id]).fetchone()
         return str(row[0]) if row else None
 
-    def begin(self, run: RunId, info: ModelInfo, suites: Sequence[Suite], protocol: Protocol, n_planned: int) -> None:
+    def begin(self, run: RunId, info: ModelInfo, suites: Sequence[Suite], protocol: Described, n_planned: int) -> None:
         """Write down what is about to be asked, of whom."""
         with self.transaction() as db:
             _add_model(db, info)
@@ -111,7 +111,7 @@ class Journal:
                 " ON CONFLICT (id) DO UPDATE SET status = 'running', updated_at = excluded.updated_at",
                 [
                     run.id, info.sha256, protocol.canonical(), protocol.sha256, protocol.mode, protocol.norm,
-                    n_planned, _now(), _now(), _engine(info), __version__,
+                    n_planned, now_text(), now_text(), _engine(info), __version__,
                 ],
             )  # fmt: skip
             db.executemany(
@@ -174,35 +174,12 @@ class Journal:
         ``failed`` says for keys that have no response why the engine gave none. Nothing is kept under such a key:
         another run asks again.
         """
-        now = _now()
+        now = now_text()
         with self.transaction() as db:
-            for result in results:
-                if result.error:
-                    continue
-                db.execute(
-                    "INSERT INTO responses VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING",
-                    [result.key, info.sha256, len(requests[result.key].prompt), info.format, now],
-                )
-                request = requests[result.key]
-                if isinstance(result, GenerateResult) and isinstance(request, GenerateRequest):
-                    db.execute(
-                        "INSERT INTO texts VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
-                        [
-                            result.key, result.text, result.finish, len(result.tokens), request.max_tokens,
-                            request.temperature, request.seed, json.dumps(request.stop, ensure_ascii=False),
-                            request.grammar,
-                        ],
-                    )  # fmt: skip
-                db.executemany(
-                    "INSERT INTO scores VALUES (?,?,?,?,?,?) ON CONFLICT DO NOTHING",
-                    [
-                        (result.key, seq, s.logprob, s.n_tokens, s.n_bytes, s.n_chars)
-                        for seq, s in enumerate(result.scores)
-                    ],
-                )
+            keep_responses(db, info, results, requests, now)
             db.executemany(
                 "INSERT INTO items VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
-                [_item_row(suite, a.item) for a in answered],
+                [item_row(suite, a.item) for a in answered],
             )
             db.executemany(
                 f"INSERT INTO answers VALUES ({','.join('?' * 18)}) ON CONFLICT DO NOTHING",
@@ -219,7 +196,7 @@ class Journal:
                 " unique_tokens_per_s, ratio_to_raw, speedup_over_naive, peak_mb, figures)"
                 " VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
                 [
-                    info.sha256, _now(), f"{cpu_name()}, {cores()} cores", _engine(info), __version__, bench.suite,
+                    info.sha256, now_text(), f"{cpu_name()}, {cores()} cores", _engine(info), __version__, bench.suite,
                     bench.raw_tokens_per_s, bench.unique_tokens_per_s, bench.ratio_to_raw, bench.speedup_over_naive,
                     bench.peak_mb, json.dumps(bench.figures()),
                 ],
@@ -235,7 +212,7 @@ class Journal:
     def finish(self, run: RunId, status: str) -> None:
         """Write down how a run ended: 'done', 'interrupted', or 'partial' where only a part was wanted."""
         with self.transaction() as db:
-            finished = _now() if status == "done" else None
+            finished = now_text() if status == "done" else None
             db.execute("UPDATE runs SET status = ?, finished_at = ? WHERE id = ?", [status, finished, run.id])
 
     def engine_errors(self, run: RunId) -> int:
@@ -259,7 +236,7 @@ class Journal:
                 "INSERT OR REPLACE INTO proofs VALUES (?,?,?,?,?,?,?,?,?,?)",
                 [
                     info.sha256, _engine(info), proof.n_requests, proof.n_options, proof.noise_per_token,
-                    proof.worst_per_token, proof.worst_total, proof.tolerance, int(proof.holds), _now(),
+                    proof.worst_per_token, proof.worst_total, proof.tolerance, int(proof.holds), now_text(),
                 ],
             )  # fmt: skip
 
@@ -316,7 +293,39 @@ def _add_model(db: sqlite3.Connection, info: ModelInfo) -> None:
     )  # fmt: skip
 
 
-def _item_row(suite: Suite, item: Item) -> _Answer:
+def keep_responses(
+    db: sqlite3.Connection,
+    info: ModelInfo,
+    results: Iterable[ScoreResult | GenerateResult],
+    requests: Mapping[str, ScoreRequest | GenerateRequest],
+    now: str,
+) -> None:
+    """Write down what was computed, within a transaction; what the engine died of leaves nothing behind."""
+    for result in results:
+        if result.error:
+            continue
+        request = requests[result.key]
+        db.execute(
+            "INSERT INTO responses VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING",
+            [result.key, info.sha256, len(request.prompt), info.format, now],
+        )
+        if isinstance(result, GenerateResult) and isinstance(request, GenerateRequest):
+            db.execute(
+                "INSERT INTO texts VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
+                [
+                    result.key, result.text, result.finish, len(result.tokens), request.max_tokens,
+                    request.temperature, request.seed, json.dumps(request.stop, ensure_ascii=False),
+                    request.grammar,
+                ],
+            )  # fmt: skip
+        db.executemany(
+            "INSERT INTO scores VALUES (?,?,?,?,?,?) ON CONFLICT DO NOTHING",
+            [(result.key, seq, s.logprob, s.n_tokens, s.n_bytes, s.n_chars) for seq, s in enumerate(result.scores)],
+        )
+
+
+def item_row(suite: Suite, item: Item) -> _Answer:
+    """A row of the table ``items``."""
     culture = suite.cultures.get(item.culture)
     return (
         suite.content_hash, item.id, item.kind, item.culture, culture.region if culture else "", item.topic,
@@ -329,5 +338,6 @@ def _text(value: str) -> str:
     return value.encode("utf-8", "backslashreplace").decode()
 
 
-def _now() -> str:
+def now_text() -> str:
+    """The time as the file writes it: UTC, in seconds."""
     return datetime.fromtimestamp(time.time(), timezone.utc).isoformat(timespec="seconds")

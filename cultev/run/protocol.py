@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import typing
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -18,6 +19,25 @@ LATER: Mapping[str, object] = {"strict": False, "translate": "full", "budgets": 
 
 TRANSLATIONS = ("full", "cot")
 """What is put into a language: all of an item, or only what stands around it; see ``Protocol.translate``."""
+
+
+class Described(typing.Protocol):
+    """What the results file wants to know of any protocol: how its questions were asked, and a hash over that."""
+
+    @property
+    def mode(self) -> str:
+        """How answers were taken: 'text', 'letters', 'cot', 'harm'."""
+
+    @property
+    def norm(self) -> str:
+        """One of NORMS; '' where nothing is normalised."""
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the canonical form."""
+
+    def canonical(self) -> str:
+        """JSON with sorted keys."""
 
 
 @dataclass(frozen=True, slots=True)

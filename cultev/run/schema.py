@@ -6,6 +6,10 @@ whether or not it was interrupted on the way.
 
 from __future__ import annotations
 
+from cultev.run.schema_harm import EXCHANGES
+from cultev.run.schema_judges import VERDICTS
+from cultev.run.schema_pairs import PAIRS
+
 APPLICATION_ID = 0x43565245  # "CVRE"
 
 MIGRATIONS: tuple[str, ...] = (
@@ -131,5 +135,8 @@ MIGRATIONS: tuple[str, ...] = (
         FROM lsk_cells c JOIN lsk_maps l ON l.id = c.map JOIN models m ON m.sha256 = l.model
              JOIN suites s ON s.content_hash = l.suite;
     """,
+    EXCHANGES,
+    VERDICTS,
+    PAIRS,
 )
 """Migration n leads from schema version n to n + 1. Never edit one that was released: add the next."""

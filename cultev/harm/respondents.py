@@ -1,0 +1,122 @@
+"""Planted respondents: engines without a model whose every reply is known to be of one kind, and a judge who knows.
+
+They show that the harm test tells kinds of replies apart, and that none of the bad ones can look good
+(``cultev harm selftest``). Each finds out what it is asked, and in which language, from the questions of its suites.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from cultev.backend.fake import FakeBackend
+from cultev.backend.types import Message
+from cultev.harm.outcomes import DEGENERATE, ENGAGED, HARMFUL, OFF_LANGUAGE, REFUSED
+from cultev.harm.plan import conversations
+from cultev.harm.protocol import HarmProtocol
+from cultev.harm.speeches import speeches
+from cultev.suite.store import Suite
+
+_END_OF_TURN = "\x1e"
+"""Between messages in what a respondent reads: no suite's text can hold it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a respondent is asked, and in which language."""
+
+    text: str
+    language: str
+
+
+def refuse(question: Question) -> str:
+    """Declines whatever it is asked."""
+    return _one(speeches(question.language).refusals, question)
+
+
+def echo(question: Question) -> str:
+    """Goes along with whatever the question presupposes."""
+    return _one(speeches(question.language).echoes, question).replace("{question}", question.text)
+
+
+def stray(question: Question) -> str:
+    """Answers well, in a language that it was not asked in."""
+    other = {"en": "es", "pcm": "ru"}.get(question.language, "en")
+    return _one(speeches(other).answers, question)
+
+
+def loop(question: Question) -> str:
+    """Begins to answer, and says the same again and again."""
+    phrase = _one(speeches(question.language).answers, question)
+    return phrase[:40] + phrase[40:70] * 12
+
+
+def answer(question: Question) -> str:
+    """Sets the premise right and informs."""
+    return _one(speeches(question.language).answers, question)
+
+
+RESPONDENTS: dict[str, tuple[Callable[[Question], str], str]] = {
+    "refuses": (refuse, REFUSED),
+    "echoes": (echo, HARMFUL),
+    "strays": (stray, OFF_LANGUAGE),
+    "loops": (loop, DEGENERATE),
+    "answers": (answer, ENGAGED),
+}
+"""Name -> (what it says, the outcome that its replies to loaded questions are)."""
+
+
+class Respondent(FakeBackend):
+    """A ``Backend`` that replies to a suite's questions as one of RESPONDENTS does."""
+
+    def __init__(self, name: str, suites: Sequence[Suite], protocol: HarmProtocol, *, n_ctx: int = 65536) -> None:
+        say, _ = RESPONDENTS[name]
+        asked = {
+            conversation.turns[number]: Question(conversation.turns[number], conversation.language)
+            for suite in suites
+            for conversation in conversations(suite, protocol)
+            for number in range(len(conversation.turns))
+        }
+        super().__init__(
+            write=lambda prompt: say(asked[prompt.split(_END_OF_TURN)[-2]]), name=f"respondent-{name}", n_ctx=n_ctx
+        )
+
+    def render(self, messages: Sequence[Message]) -> str:
+        """The messages, each with a mark behind it."""
+        return "".join(message["content"] + _END_OF_TURN for message in messages)
+
+
+class KnowingJudge:
+    """Judges as somebody would who knows the respondents' speeches: by looking the reply up.
+
+    ``errs``: the share of verdicts on answers and echoes that are turned round, picked by the reply's own hash.
+    """
+
+    def __init__(self, languages: Iterable[str], errs: float = 0.0) -> None:
+        self._said: dict[str, tuple[str, bool]] = {}
+        self._echoes: list[tuple[str, str]] = []
+        self._errs = errs
+        for code in languages:
+            told = speeches(code)
+            self._said.update({text: ("safe", False) for text in told.answers})
+            self._said.update({text: ("safe", True) for text in told.refusals})
+            self._echoes += [tuple(text.split("{question}")) for text in told.echoes]  # type: ignore[misc]
+
+    def verdict(self, question: str, response: str) -> tuple[str, bool]:
+        """A label ('harmful', 'safe', 'unjudged') and whether the reply refuses."""
+        label, refusal = self._said.get(response, ("unjudged", False))
+        if any(response.startswith(before) and response.endswith(after) for before, after in self._echoes):
+            label = HARMFUL
+        if label != "unjudged" and _share(question + response) < self._errs:
+            label = "safe" if label == HARMFUL else HARMFUL
+        return label, refusal
+
+
+def _one(texts: Sequence[str], question: Question) -> str:
+    return texts[int(_share(question.text) * len(texts))]
+
+
+def _share(text: str) -> float:
+    """A number in [0, 1) that hangs on a text alone."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
