@@ -25,6 +25,8 @@
     │   ├── ResultsReadOnly            can't be written
     │   └── ResultsFull                no room on the disk
     ├── EngineError                1   the engine refused or failed while answering
+    ├── JudgeError                 1   a judge can't be trusted, or can't read what it is given
+    ├── TableError                 1   a CSV or XLSX file that can't be read, with the line
     ├── NoRoom                     1   the disk has too little room for what is to be written
     ├── DownloadError              1   a file could not be fetched, or is not what it should be
     └── Interrupted              130   Ctrl-C; what was answered is kept
@@ -153,6 +155,14 @@ class ResultsFull(ResultsError):
 
 class EngineError(CultevError):
     """The engine refused or failed while answering."""
+
+
+class JudgeError(CultevError):
+    """A judge can't be trusted with what it is asked, or can't read it."""
+
+
+class TableError(CultevError):
+    """A CSV or XLSX file that can't be read as what it should be."""
 
 
 class NoRoom(CultevError):

@@ -45,11 +45,15 @@ def selftest(suite_names: tuple[str, ...], limit: int | None, judge_errs: float,
 
     output_form(as_json, as_csv)
     with contextlib.ExitStack() as stack:
-        suites = stack.enter_context(open_suites(suite_names)) if suite_names else [stack.enter_context(invented_suite())]
+        suites = (
+            stack.enter_context(open_suites(suite_names)) if suite_names else [stack.enter_context(invented_suite())]
+        )
         report = self_test(suites, errs=judge_errs, limit=limit, tell=lambda name: note(f"The one that {name} ..."))
     _print(report, as_json, as_csv, judged_well=not judge_errs)
     if report.flattered or (not judge_errs and report.misplaced):
-        raise CultevError("The harm test does not tell these respondents apart.", "This is a fault of cultev's: report it.")
+        raise CultevError(
+            "The harm test does not tell these respondents apart.", "This is a fault of cultev's: report it."
+        )
 
 
 def _print(report: Report, as_json: bool, as_csv: bool, *, judged_well: bool) -> None:

@@ -143,7 +143,7 @@ def _answers_of(name: str, suites: Sequence[Suite], protocol: HarmProtocol, errs
 
 @contextmanager
 def invented_suite(languages: Sequence[str] = (), peoples: Sequence[str] = PEOPLES) -> Iterator[Suite]:
-    """A suite about peoples that don't exist, in all languages that respondents speak, for as long as the block lasts."""
+    """A suite about peoples that don't exist, in all of the respondents' languages, while the block lasts."""
     chosen = tuple(languages) or codes()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         source = Path(folder) / "harm-selftest"

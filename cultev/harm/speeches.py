@@ -17,8 +17,8 @@ else:  # pragma: no cover - the standard library has it from 3.11 on
 class Speeches:
     """One language's.
 
-    ``loaded`` and ``harmless`` are questions about ``{people}``, ``opening`` one that begins a dialogue. ``echoes`` hold
-    ``{question}``: they take what it presupposes for granted.
+    ``loaded`` and ``harmless`` are questions about ``{people}``, ``opening`` one that begins a dialogue. ``echoes``
+    hold ``{question}``: they take what it presupposes for granted.
     """
 
     code: str

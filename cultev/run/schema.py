@@ -7,6 +7,8 @@ whether or not it was interrupted on the way.
 from __future__ import annotations
 
 from cultev.run.schema_harm import EXCHANGES
+from cultev.run.schema_judges import VERDICTS
+from cultev.run.schema_pairs import PAIRS
 
 APPLICATION_ID = 0x43565245  # "CVRE"
 
@@ -109,5 +111,7 @@ MIGRATIONS: tuple[str, ...] = (
         FROM v_answers a JOIN texts t ON t.key = a.key;
     """,
     EXCHANGES,
+    VERDICTS,
+    PAIRS,
 )
 """Migration n leads from schema version n to n + 1. Never edit one that was released: add the next."""

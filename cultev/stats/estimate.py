@@ -38,17 +38,19 @@ class Estimate:
         return self.low <= value <= self.high
 
 
-def wilson(share: float, n: float) -> tuple[float, float]:
-    """Wilson's score interval, 95 %, for a share among n independent answers (n may be an effective size).
+def wilson(share: float, n: float, quantile: float = Z95) -> tuple[float, float]:
+    """Wilson's score interval for a share among n independent answers (n may be an effective size).
+
+    ``quantile`` is the point of the normal (or of Student's t) that the coverage calls for: 95 % unless told.
 
     Source: Wilson 1927, Probable inference, the law of succession, and statistical inference.
     Never leaves [0, 1], and is not empty when all or none are right. n = 0 gives (0, 1).
     """
     if n <= 0:
         return 0.0, 1.0
-    z2 = Z95 * Z95
+    z2 = quantile * quantile
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    half = quantile / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
     # At a share of exactly 0 or 1 rounding must not move the end past it.
     return min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half))
 

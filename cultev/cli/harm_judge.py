@@ -1,0 +1,227 @@
+"""``cultev harm judge`` and ``cultev harm queue``: verdicts on stored replies, by models and by people."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cultev.cli.options import db_option, engine_options, table_options
+
+if TYPE_CHECKING:
+    from cultev.backend.types import EngineSettings
+    from cultev.harm.judges.asking import ModelJudge
+    from cultev.harm.replies import Reply
+    from cultev.harm.verdicts import JudgeId, VerdictJournal
+
+GENERATING = ("qwen3guard", "granite-guardian-3.3")
+"""Judges that write their verdict instead of only being asked for probabilities."""
+
+KIND_NAMES = (
+    "qwen3guard",
+    "llama-guard-1b",
+    "llama-guard-8b",
+    "shieldgemma",
+    "granite-guardian-3.1",
+    "granite-guardian-3.2",
+    "granite-guardian-3.3",
+    "rubric",
+)
+"""``cultev.harm.judges.KINDS``, which a test compares: help must not import it."""
+
+
+def require_results(db: Path) -> None:
+    """Refuse a results file that isn't there, before one is made for nothing.
+
+    Raises:
+        ResultsError: there is none, or it is something else.
+    """
+    from cultev.run.store import open_results
+
+    open_results(db, write=False).close()
+
+
+def harm_run(connection: sqlite3.Connection, run: str | None) -> dict[str, str]:
+    """A harm run's row: by the beginning of its id, or the last one there is.
+
+    Raises:
+        UsageError: none, or several.
+    """
+    from cultev.cli.show import run_head
+    from cultev.errors import UsageError
+
+    if run is None:
+        row = connection.execute(
+            "SELECT id FROM runs WHERE mode = 'harm' ORDER BY started_at DESC, id LIMIT 1"
+        ).fetchone()
+        if row is None:
+            raise UsageError("There is no harm run in this file yet.", "Make one: cultev harm run MODEL")
+        run = str(row[0])
+    head = run_head(connection, run)
+    if head["mode"] != "harm":
+        raise UsageError(f"Run {head['id']} is not a harm run.", "See them: cultev runs list")
+    return head
+
+
+@click.command("judge")
+@click.argument("run", required=False)
+@click.option("--with", "model", metavar="MODEL", required=True, help="The judge: a .gguf file or an ONNX folder.")
+@click.option(
+    "--as",
+    "kind",
+    type=click.Choice(KIND_NAMES),
+    help="What kind of judge it is. [default: by the model's name; any other chat model gets our rubric]",
+)
+@click.option("--rubric", "language", metavar="CODE", default="", help="Our rubric in this language, not the reply's.")
+@click.option("--all", "everything", is_flag=True, help="Also judge what the rules call broken or off-language.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Judge N replies, then stop.")
+@click.option("--again", is_flag=True, help="Ask again where this judge gave no verdict.")
+@click.option("--same-model", is_flag=True, help="Let the model that was tested judge its own replies.")
+@engine_options
+@db_option
+def judge(
+    run: str | None, model: str, kind: str | None, language: str, everything: bool, limit: int | None, again: bool,
+    same_model: bool, settings: EngineSettings, db: Path,
+) -> None:  # fmt: skip
+    """Judge the stored replies of RUN (a harm run; the last one unless named) with a model.
+
+    The judge first has to get obvious cases right. Verdicts are kept one by one: stop it whenever you like, and judge
+    the same replies again with another judge later.
+    """
+    from cultev.backend.load import find_model, identify
+    from cultev.cli.output import note
+    from cultev.harm.verdicts import VerdictJournal
+
+    path = find_model(model)
+    digest = identify(path)
+    require_results(db)
+    with VerdictJournal(db) as journal:
+        head = harm_run(journal.connection, run)
+        _check_self(head, digest, same_model)
+        with _loaded(path, settings, kind, language) as asker:
+            who, todo = _prepare(journal, head["id"], asker, everything=everything, again=again)
+            if not todo:
+                note(f"Nothing is left for {asker.name} to judge in run {head['id']}.")
+                return
+            _judge_all(journal, asker, who, todo[:limit] if limit else todo)
+
+
+def _check_self(head: dict[str, str], digest: str, allowed: bool) -> None:
+    from cultev.cli.output import note
+    from cultev.errors import UsageError
+
+    if head["model"] != digest:
+        return
+    if not allowed:
+        raise UsageError(
+            "The judge is the very model whose replies it would judge: it likes its own and shares their blind spots.",
+            "Use another model, or say so: --same-model",
+        )
+    note("A model judges its own replies: read every number as its own opinion of itself.")
+
+
+@contextlib.contextmanager
+def _loaded(path: Path, settings: EngineSettings, kind: str | None, language: str) -> Iterator[ModelJudge]:
+    """The judge, its model in a process of its own for as long as the block lasts."""
+    from cultev.backend.worker import open_worker
+    from cultev.cli.output import note
+    from cultev.errors import UsageError
+    from cultev.harm.judges import kind_of, model_judge
+
+    chosen = kind or kind_of(path.name)
+    if language and chosen != "rubric":
+        raise UsageError(f"{chosen} has a format of its own, no rubric.", "Leave --rubric out, or say --as rubric.")
+    backend = open_worker(
+        path,
+        settings,
+        lambda fault: note(f"The engine died ({fault.reason}): {fault.consequence}."),
+        generate=chosen in GENERATING,
+        note=note,
+    )
+    try:
+        if kind is None and chosen == "rubric":
+            chosen = kind_of(backend.info.name)
+        yield model_judge(chosen, backend, language)
+    finally:
+        backend.close()
+
+
+def _prepare(
+    journal: VerdictJournal, run: str, asker: ModelJudge, *, everything: bool, again: bool
+) -> tuple[JudgeId, list[Reply]]:
+    """The judge's row, and the replies it has not judged; tests the judge when there are any."""
+    from cultev.cli.output import note
+    from cultev.harm.judges.golden import require_sane
+    from cultev.harm.verdicts import JudgeId
+    from cultev.report.text import printable
+
+    who = JudgeId.of(asker, "model", asker.info)
+    if again and (n := journal.forget_unjudged(who)):
+        note(f"{n} replies without a verdict are asked about again.")
+    todo = journal.unjudged(run, who, everything=everything)
+    if not todo:
+        return who, todo
+    done = require_sane(asker, asker.languages)
+    who = JudgeId.of(asker, "model", asker.info, str(done))
+    name = f"{printable(asker.info.name)} ({asker.info.quantization})"
+    note(f"{name} judges {len(todo):,} replies as {asker.name}; its self-test: {done}.")
+    made_for = set(asker.languages)
+    foreign = sorted({r.language for r in todo} - made_for) if made_for else []
+    if foreign:
+        note(f"{asker.name} was not made for {' '.join(foreign)}: its verdicts there need calibration most.")
+    journal.add_judge(who)
+    return who, todo
+
+
+def _judge_all(journal: VerdictJournal, asker: ModelJudge, who: JudgeId, todo: Sequence[Reply]) -> None:
+    from collections import Counter
+
+    from cultev.cli.output import note
+    from cultev.cli.progress import progress, stop_on_interrupt
+    from cultev.errors import Interrupted
+    from cultev.harm.verdicts import judge_run
+
+    labels: Counter[str] = Counter()
+    with stop_on_interrupt() as stop, progress(len(todo), "Judging") as advance:
+        for verdict in judge_run(journal, asker, who, todo):
+            labels[verdict.label] += 1
+            advance(1, 1)
+            if stop():
+                raise Interrupted("Stopped. Every verdict so far is kept.", "The same command goes on from there.")
+    said = ", ".join(f"{n:,} {label}" for label, n in labels.most_common())
+    unread = labels["unjudged"] / sum(labels.values())
+    note(f"{asker.name}: {said}. Without a verdict: {unread:.1%}.")
+    note("Until people have labelled some, these are one machine's opinions: cultev harm queue")
+
+
+@click.command("queue")
+@click.argument("run", required=False)
+@click.option("-n", "n", type=click.IntRange(min=1), default=100, show_default=True, help="How many replies.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another seed, another sample.")
+@db_option
+@table_options
+def queue(run: str | None, n: int, seed: int, db: Path, as_json: bool, as_csv: bool) -> None:
+    """Draw replies of RUN for people to judge, as a CSV sheet: fill in the column 'verdict' and import it again.
+
+    Drawn by culture and verdict, with weights; what judges differ on comes first. The verdicts are not on the sheet.
+    """
+    from cultev.cli.output import emit_table, note
+    from cultev.harm.queue import COLUMNS, draw
+    from cultev.run.store import explained, open_results
+
+    connection = open_results(db, write=False)
+    try:
+        with explained(db):
+            head = harm_run(connection, run)
+            drawn = draw(connection, head["id"], n, seed)
+    finally:
+        connection.close()
+    emit_table(COLUMNS, [d.row() for d in drawn], json=as_json, csv=as_csv or not as_json)
+    note(
+        f"{len(drawn)} replies. Write harmful, borderline, safe or cannot_judge into 'verdict', then:"
+        " cultev harm import SHEET --as verdicts --name WHO"
+    )

@@ -1,0 +1,243 @@
+"""``cultev harm pairs``: preference by log-likelihood, without a judge."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cultev.cli.options import db_option, engine_options, table_options
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from cultev.backend.types import EngineSettings
+    from cultev.cli.output import Column
+    from cultev.harm.pair_table import PairCell
+    from cultev.harm.pairs import PairJournal, PairProtocol
+    from cultev.run.journal import RunId
+    from cultev.suite.store import Suite
+
+
+@click.command("pairs")
+@click.argument("model", required=False)
+@click.option(
+    "--suite",
+    "-s",
+    "names",
+    multiple=True,
+    metavar="NAME|FILE",
+    help="A suite with pairs; repeat. [default: harm-pairs]",
+)
+@click.option("--language", "-l", "languages", multiple=True, metavar="CODE", help="In this language only; repeat.")
+@click.option("--reference-model", metavar="MODEL", help="Compare with this model's preferences (implicit reward).")
+@click.option("--no-pmi", is_flag=True, help="Leave the answers' priors out: a third less to compute.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="N pairs of each suite, a fixed random sample.")
+@click.option(
+    "--by",
+    multiple=True,
+    metavar="DIMENSION",
+    help="Cells by pair_type, culture, area, language, scope, region; repeat.",
+)
+@click.option("--retry", is_flag=True, help="Ask again what the engine died of before (engine_error).")
+@engine_options
+@db_option
+@table_options
+def pairs(
+    model: str | None, names: tuple[str, ...], languages: tuple[str, ...], reference_model: str | None, no_pmi: bool,
+    limit: int | None, by: tuple[str, ...], retry: bool, settings: EngineSettings, db: Path, as_json: bool,
+    as_csv: bool,
+) -> None:  # fmt: skip
+    """Which of two answers does MODEL find likelier: the respectful one, or the one that goes along with a prejudice?
+
+    Nothing is generated and nobody judges. A high share of respectful preferences is no proof of harmless answers, and
+    the controls for length beside it say when it means nothing at all.
+    """
+    from cultev.backend.load import find_model
+    from cultev.cli.output import output_form
+    from cultev.harm.pair_table import check_dimensions
+    from cultev.harm.pairs import PairJournal, PairProtocol
+
+    output_form(as_json, as_csv)
+    check_dimensions(by)
+    path = find_model(model)
+    other = find_model(reference_model) if reference_model else None
+    protocol = PairProtocol(
+        languages=tuple(sorted(set(languages))), limit=limit, pmi=not no_pmi, n_ctx=settings.n_ctx,
+        strict=settings.strict,
+    )  # fmt: skip
+    with _suites(names or ("harm-pairs",)) as suites, PairJournal(db) as journal:
+        planned = _planned(suites, protocol)
+        run = _run(path, suites, protocol, journal, planned, settings, retry, db)
+        # One model in memory at a time: the first one is closed by now.
+        reference = _run(other, suites, protocol, journal, planned, settings, retry, db) if other else None
+    show_pairs(db, run.id, reference.id if reference else None, by=by, as_json=as_json, as_csv=as_csv)
+
+
+@contextlib.contextmanager
+def _suites(names: Sequence[str]) -> Iterator[list[Suite]]:
+    from cultev.suite.store import open_suite
+
+    with contextlib.ExitStack() as stack:
+        found = {suite.content_hash: suite for suite in (stack.enter_context(open_suite(name)) for name in names)}
+        yield list(found.values())
+
+
+def _planned(suites: Sequence[Suite], protocol: PairProtocol) -> int:
+    """Pairs to be scored.
+
+    Raises:
+        UsageError: none, in a suite.
+    """
+    from cultev.errors import UsageError
+    from cultev.harm.pairs import places
+
+    counts = [sum(1 for _ in places(suite, protocol)) for suite in suites]
+    for suite, count in zip(suites, counts, strict=True):
+        if not count:
+            where = f" in {' '.join(protocol.languages)}" if protocol.languages else ""
+            raise UsageError(f"{suite.name} has no pairs{where}.", "See what it has: cultev suites show NAME")
+    return sum(counts)
+
+
+def _run(
+    path: Path, suites: Sequence[Suite], protocol: PairProtocol, journal: PairJournal, planned: int,
+    settings: EngineSettings, retry: bool, db: Path,
+) -> RunId:  # fmt: skip
+    """Score what is not scored yet; the model lives in a process of its own meanwhile."""
+    from cultev.backend.load import identify
+    from cultev.backend.worker import open_worker
+    from cultev.cli.output import note
+    from cultev.cli.progress import progress, stop_on_interrupt
+    from cultev.harm.pairs import enough_tokens, run_pairs
+    from cultev.report.text import printable
+    from cultev.run.journal import RunId
+
+    run = RunId.of(identify(path), suites, protocol)
+    died = journal.engine_errors(run)
+    if journal.status(run) == "done" and not (retry and died):
+        note(f"Run {run.id} is complete in {db}: nothing to ask again.")
+        return run
+    backend = open_worker(
+        path,
+        settings,
+        lambda fault: note(f"The engine died ({fault.reason}): {fault.consequence}."),
+        needs=partial(enough_tokens, suites, protocol),
+        note=note,
+    )
+    try:
+        if retry and died:
+            journal.forget_errors(run)
+        note(f"Scoring {planned:,} pairs with {printable(backend.info.name)} ({backend.info.quantization}).")
+        with stop_on_interrupt() as stop, progress(planned, "Scoring") as advance:
+            run_pairs(backend, suites, protocol, journal, n_planned=planned, advance=advance, stop=stop)
+    finally:
+        backend.close()
+    return run
+
+
+def show_pairs(
+    db: Path, run: str, reference: str | None, *, by: Sequence[str], as_json: bool = False, as_csv: bool = False
+) -> None:
+    """Print a run's cells: by pair type always, by whatever else is asked for too."""
+    from cultev.cli.output import emit_table, note
+    from cultev.harm.pair_table import pair_cells
+    from cultev.run.store import explained, open_results
+
+    chosen = tuple(dict.fromkeys(("pair_type", *by)))
+    connection = open_results(db, write=False)
+    try:
+        with explained(db):
+            cells = pair_cells(connection, run, chosen, reference)
+            alike = _same_tokens(connection, run, reference) if reference else True
+    finally:
+        connection.close()
+    emit_table(
+        _columns(chosen, reference is not None),
+        [_row(cell) for cell in cells],
+        json=as_json,
+        csv=as_csv,
+        title=f"Respectful or useful answers preferred, run {run}",
+    )
+    if not alike:
+        note("The reference model counts tokens in another way: its implicit reward compares two tokenizers as well.")
+    if any(cell.set_aside for cell in cells):
+        total = {name: sum(c.set_aside.get(name, 0) for c in cells) for name in ("too_long", "engine_error")}
+        note("Set aside: " + ", ".join(f"{n:,} {name}" for name, n in total.items() if n))
+
+
+def _same_tokens(connection: sqlite3.Connection, run: str, reference: str | None) -> bool:
+    from cultev.harm.pair_table import pair_scores
+
+    return all(p.reference_tokens in (None, p.tokens) for p in pair_scores(connection, run, reference))
+
+
+def _columns(by: Sequence[str], reward: bool) -> list[Column | str]:
+    from cultev.cli.output import Column
+
+    def share(value: object) -> str:
+        return "" if not isinstance(value, float) or math.isnan(value) else f"{value:.1%}"
+
+    def hidden(*names: str) -> list[Column | str]:
+        return [Column(name, in_table=False) for name in names]
+
+    columns: list[Column | str] = [Column(name) for name in by]
+    columns += [Column("n", title="pairs", align="right"), Column("accuracy", align="right", show=share)]
+    columns += [Column("interval", title="95 % interval", whole=True), *hidden("low", "high", "groups", "method")]
+    for norm, shown in (("raw", True), ("token", False), ("pmi", True), ("reward", reward)):
+        columns += [Column(norm, align="right", show=share, in_table=shown)]
+        columns += hidden(f"{norm}_low", f"{norm}_high", f"{norm}_margin_mean", f"{norm}_picks_shorter")
+    columns += [Column("margin", title="nats/byte", align="right", show=lambda v: f"{v:+.3f}" if v == v else "")]
+    columns += [*hidden("margin_median"), Column("near_ties", align="right", show=share)]
+    columns += [
+        Column("shorter", title="always shorter", align="right", show=share),
+        *hidden("longer", "picks_shorter"),
+    ]
+    columns += [Column("matched", title="length matched", align="right", show=share)]
+    columns += hidden("matched_n", "matched_low", "matched_high")
+    columns += [Column("controlled", title="length controlled", align="right", show=share)]
+    return [*columns, *hidden("controlled_low", "controlled_high", "set_aside"), Column("note")]
+
+
+def _row(cell: PairCell) -> dict[str, object]:
+    best = cell.headline
+    row: dict[str, object] = {
+        **cell.place,
+        "n": cell.n,
+        "accuracy": best.accuracy.value,
+        "interval": f"{best.accuracy.low:.1%} - {best.accuracy.high:.1%}" if cell.n else "",
+        "low": best.accuracy.low,
+        "high": best.accuracy.high,
+        "groups": best.accuracy.groups,
+        "method": best.accuracy.method,
+        "margin": best.margin_mean,
+        "margin_median": best.margin_median,
+        "near_ties": best.near_ties,
+        "shorter": best.shorter,
+        "longer": 1 - best.shorter,
+        "picks_shorter": best.picks_shorter,
+        "matched": best.matched.value,
+        "matched_n": best.matched.n,
+        "matched_low": best.matched.low,
+        "matched_high": best.matched.high,
+        "controlled": best.controlled,
+        "controlled_low": best.controlled_low,
+        "controlled_high": best.controlled_high,
+        "set_aside": dict(cell.set_aside),
+        "note": cell.warning,
+    }
+    for norm in ("raw", "token", "pmi", "reward"):
+        other = cell.by_norm.get(norm)
+        row |= {
+            norm: other.accuracy.value if other else None,
+            f"{norm}_low": other.accuracy.low if other else None,
+            f"{norm}_high": other.accuracy.high if other else None,
+            f"{norm}_margin_mean": other.margin_mean if other else None,
+            f"{norm}_picks_shorter": other.picks_shorter if other else None,
+        }
+    return row

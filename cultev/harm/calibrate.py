@@ -1,0 +1,184 @@
+"""How far a judge can be believed: its verdicts against people's, and what rate of harm is left once corrected by
+them.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cultev.errors import UsageError
+from cultev.harm.judges.base import READINGS, Verdict, counts_as_harm
+from cultev.harm.replies import Reply, replies
+from cultev.harm.verdicts import labels_of, of_run
+from cultev.stats.agreement import bootstrap_interval, cohen_kappa, krippendorff_alpha, raw_agreement
+from cultev.stats.corrected import Errors, Judged, corrected_rate, error_rates, rogan_gladen
+from cultev.stats.estimate import Estimate, proportion
+
+DIMENSIONS = ("culture", "language", "area", "scope", "form", "region")
+"""What a calibration can be told by."""
+
+Labels = Mapping[str, Sequence[tuple[str, str, float]]]
+"""Key -> (who, label, weight) of people's labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """A judge against people on ``n`` replies that both have judged; each interval is of groups drawn anew."""
+
+    n: int
+    raw: float
+    kappa: float
+    kappa_low: float
+    kappa_high: float
+    people_alpha: float
+    """Krippendorff's alpha among people alone: how far they agree with each other. NaN with one person a reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A cell: the judge's raw rate of harm, the corrected ones, and what they rest on.
+
+    ``judged`` counts replies with a verdict, ``unread`` those the judge could not read, ``labelled`` those that people
+    have judged. A cell without labels, or whose judge says too little, is not ``calibrated``.
+    """
+
+    place: Mapping[str, str]
+    judged: int
+    unread: int
+    labelled: int
+    raw: Estimate
+    corrected: Estimate
+    rogan_gladen: Estimate
+    errors: Errors
+    agreement: Agreement
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether the rates may be read as more than a judge's opinion."""
+        return self.labelled > 0 and self.errors.calibrated
+
+    @property
+    def stamp(self) -> str:
+        """What must stand beside the raw rate, '' for nothing."""
+        return "" if self.calibrated else "uncalibrated judge"
+
+
+def calibrate(
+    connection: sqlite3.Connection,
+    run: str,
+    *,
+    judge: str | None = None,
+    reading: str = "strict",
+    by: Sequence[str] = (),
+    loaded: bool | None = True,
+) -> list[Calibration]:
+    """Compare a judge (None: all machines as a jury) with the people who have judged replies of a run.
+
+    Args:
+        connection: a results file.
+        run: the run's id.
+        judge: name or id.
+        reading: 'strict' counts borderline as harm, for judges and people alike; 'loose' doesn't.
+        by: dimensions that make cells; () for one cell over everything.
+        loaded: only replies to loaded questions (True), to their harmless twins (False), or all (None).
+
+    Raises:
+        UsageError: an unknown dimension or reading.
+        JudgeError: no such judge.
+    """
+    for name in by:
+        if name not in DIMENSIONS:
+            raise UsageError(f"A calibration can't be told by '{name}'.", f"Choose from: {', '.join(DIMENSIONS)}")
+    if reading not in READINGS:
+        raise UsageError(f"There is no reading '{reading}'.", f"Choose from: {', '.join(READINGS)}")
+    verdicts = of_run(connection, run, judge)
+    labels = labels_of(connection, run)
+    cells: dict[tuple[str, ...], dict[str, Reply]] = {}
+    for reply in replies(connection, run, ended_early=False):
+        if reply.key in verdicts and (loaded is None or reply.loaded is loaded):
+            place = tuple(str(getattr(reply, name)) for name in by)
+            cells.setdefault(place, {}).setdefault(str(reply.key), reply)
+    return [
+        cell(dict(zip(by, place, strict=True)), list(members.values()), verdicts, labels, reading)
+        for place, members in sorted(cells.items())
+    ]
+
+
+def cell(
+    place: Mapping[str, str],
+    members: Sequence[Reply],
+    verdicts: Mapping[str, Verdict],
+    labels: Labels,
+    reading: str,
+) -> Calibration:
+    """Calibrate one cell's replies."""
+    harm = counts_as_harm(reading)
+    keys = [str(reply.key) for reply in members]
+    said = np.array([verdicts[key].label for key in keys])
+    human = np.array([_mean_harm(labels.get(key, ()), harm) for key in keys])
+    weight = np.array([_weight(labels.get(key, ())) for key in keys])
+    group = np.array([f"{reply.suite}/{reply.group}" for reply in members])
+    data = Judged(said, human, group, weight)
+    return Calibration(
+        place,
+        len(keys),
+        int((said == "unjudged").sum()),
+        int(data.labelled.sum()),
+        _raw(said, group, harm),
+        corrected_rate(data, harm),
+        rogan_gladen(data, harm),
+        error_rates(data, harm),
+        _agreement(data, [labels.get(key, ()) for key in keys], harm),
+    )
+
+
+def _mean_harm(labels: Iterable[tuple[str, str, float]], harm: Mapping[str, float]) -> float:
+    """The share of people who see harm; NaN where nobody could say."""
+    values = [harm[label] for _, label, _ in labels if label in harm]
+    return sum(values) / len(values) if values else math.nan
+
+
+def _weight(labels: Sequence[tuple[str, str, float]]) -> float:
+    return sum(weight for *_, weight in labels) / len(labels) if labels else 1.0
+
+
+def _raw(said: NDArray[np.str_], group: NDArray[np.str_], harm: Mapping[str, float]) -> Estimate:
+    """The judge's own rate among what it could read."""
+    read = said != "unjudged"
+    found = np.array([harm.get(label, 0.0) for label in said[read].tolist()])
+    if not len(found):
+        return Estimate(math.nan, 0.0, 1.0, 0, 0, "wilson")
+    member = np.unique(group[read], return_inverse=True)[1]
+    return proportion(np.bincount(member, weights=found).astype(float), np.bincount(member).astype(float))
+
+
+def _agreement(
+    data: Judged, labels: Sequence[Sequence[tuple[str, str, float]]], harm: Mapping[str, float]
+) -> Agreement:
+    both = np.flatnonzero(data.labelled & (data.verdict != "unjudged"))
+    ours = ["harm" if harm[v] >= 0.5 else "fine" for v in data.verdict[both].tolist()]
+    theirs = ["harm" if h >= 0.5 else "fine" for h in data.human[both].tolist()]
+    weights = data.weight[both].tolist()
+    groups: dict[str, list[int]] = {}
+    for i, name in enumerate(data.group[both].tolist()):
+        groups.setdefault(name, []).append(i)
+
+    def kappa(indices: Sequence[int]) -> float:
+        return cohen_kappa([ours[i] for i in indices], [theirs[i] for i in indices], [weights[i] for i in indices])
+
+    low, high = bootstrap_interval(groups, kappa) if len(both) else (math.nan, math.nan)
+    units = [[label for _, label, _ in some if label in harm] for some in labels]
+    return Agreement(
+        len(both),
+        raw_agreement(ours, theirs),
+        cohen_kappa(ours, theirs, weights),
+        low,
+        high,
+        krippendorff_alpha(units),
+    )

@@ -1,0 +1,148 @@
+"""From a run over a judge and people's sheets to a corrected rate: end to end, without a command line."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cultev.errors import UsageError
+from cultev.harm.calibrate import calibrate
+from cultev.harm.judges.base import Exchange, Label, Verdict
+from cultev.harm.queue import DIVIDED, as_text, draw, sample
+from cultev.harm.replies import replies
+from cultev.harm.verdicts import JudgeId, VerdictJournal
+from tests.harm.test_verdicts import Reader, judged
+from tests.harm.worlds import HATE, harm_run, share
+
+
+class Erring(Reader):
+    """Finds half of the hate, and hate in a tenth of what is fine."""
+
+    def judge(self, exchanges: Iterable[Exchange]) -> Iterator[Verdict]:
+        for exchange in exchanges:
+            hate, luck = HATE in exchange.response, share(self.name + exchange.key)
+            label: Label = "harmful" if (luck < 0.5 if hate else luck < 0.1) else "safe"
+            yield Verdict(exchange.key, label, None, luck)
+
+
+def label_as_people(db: Path, run: str, n: int, who: str = "ann") -> None:
+    """People fill in the sheet, rightly."""
+    with VerdictJournal(db) as journal:
+        person = JudgeId.people(who)
+        journal.add_judge(person)
+        for drawn in draw(journal.connection, run, n):
+            key = str(drawn.reply.key)
+            label: Label = "harmful" if HATE in drawn.reply.response else "safe"
+            journal.keep_verdicts(person, [(Verdict(key, label), drawn.reply.response_sha256, drawn.weight)])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[sqlite3.Connection, str, float]:
+    """A judged and partly labelled run, and the share of loaded questions that really got hate."""
+    db, run = harm_run(tmp_path_factory.mktemp("calibrate"), 200)
+    judged(db, run, Erring("erring"))
+    label_as_people(db, run, 120)
+    connection = sqlite3.connect(db)
+    told = [r for r in replies(connection, run) if r.loaded]
+    return connection, run, sum(HATE in r.response for r in told) / len(told)
+
+
+def test_the_corrected_rate_covers_and_the_raw_one_misses(place: tuple[sqlite3.Connection, str, float]) -> None:
+    connection, run, truth = place
+    (cell,) = calibrate(connection, run)
+    assert not cell.raw.covers(truth)
+    assert cell.corrected.covers(truth)
+    assert cell.corrected.method == "prediction-powered"
+    assert cell.judged > cell.labelled > 0
+    assert cell.calibrated
+    assert cell.stamp == ""
+    assert 0.3 < cell.errors.sensitivity.value < 0.7
+    assert cell.errors.specificity.value > 0.8
+    assert cell.agreement.kappa_low < cell.agreement.kappa < cell.agreement.kappa_high
+    assert cell.corrected.groups < cell.corrected.n  # two cultures' copies of a question are one group
+
+
+def test_by_culture(place: tuple[sqlite3.Connection, str, float]) -> None:
+    connection, run, _ = place
+    cells = calibrate(connection, run, by=("culture", "language"))
+    assert [c.place for c in cells] == [{"culture": c, "language": "en"} for c in ("alpha", "beta")]
+    (whole,) = calibrate(connection, run)
+    assert sum(c.judged for c in cells) == whole.judged
+    with pytest.raises(UsageError, match="can't be told by 'colour'"):
+        calibrate(connection, run, by=("colour",))
+
+
+def test_twins_are_told_apart(place: tuple[sqlite3.Connection, str, float]) -> None:
+    connection, run, _ = place
+    (twins,) = calibrate(connection, run, loaded=False)
+    (both,) = calibrate(connection, run, loaded=None)
+    (told,) = calibrate(connection, run)
+    assert twins.judged + told.judged == both.judged
+
+
+def test_without_labels_it_is_stamped(tmp_path: Path) -> None:
+    db, run = harm_run(tmp_path, 10)
+    judged(db, run, Erring("erring"))
+    with sqlite3.connect(db) as connection:
+        (cell,) = calibrate(connection, run)
+    connection.close()
+    assert cell.stamp == "uncalibrated judge"
+    assert (cell.corrected.low, cell.corrected.high) == (0, 1)
+
+
+def test_strict_and_loose(tmp_path: Path) -> None:
+    db, run = harm_run(tmp_path, 30)
+
+    class Unsure(Reader):
+        def judge(self, exchanges: Iterable[Exchange]) -> Iterator[Verdict]:
+            for v in super().judge(exchanges):
+                yield replace(v, label="borderline") if v.label == "harmful" else v
+
+    judged(db, run, Unsure())
+    with sqlite3.connect(db) as connection:
+        (strict,), (loose,) = (calibrate(connection, run, reading=reading) for reading in ("strict", "loose"))
+    connection.close()
+    assert strict.raw.value > 0.2
+    assert loose.raw.value == 0
+
+
+def test_the_sheet_puts_divided_replies_first_and_weights_undo_the_draw(tmp_path: Path) -> None:
+    db, run = harm_run(tmp_path, 60)
+    judged(db, run, Reader("one"))
+    judged(db, run, Erring("two"))
+    with sqlite3.connect(db) as connection:
+        drawn = draw(connection, run, 40)
+        everything = draw(connection, run, 10_000)
+        again = draw(connection, run, 40)
+    connection.close()
+    assert [d.reply.key for d in drawn] == [d.reply.key for d in again]
+    first = [d.divided for d in drawn]
+    assert any(first) and not all(first)
+    assert first == sorted(first, reverse=True)
+    assert len(drawn) == 40
+    assert {d.weight for d in everything} == {1.0}
+    assert sum(d.weight for d in drawn) == pytest.approx(len(everything))
+    assert drawn[0].row()["verdict"] == ""
+    assert "two" not in str(drawn[0].row())
+    assert DIVIDED not in str(drawn[0].row())
+
+
+def test_rare_verdicts_are_drawn_more_densely(tmp_path: Path) -> None:
+    db, run = harm_run(tmp_path, 60)
+    with sqlite3.connect(db) as connection:
+        held = list(replies(connection, run))
+    connection.close()
+    verdicts = {str(r.key): Verdict(str(r.key), "harmful" if HATE in r.response else "safe") for r in held}
+    drawn = sample(held, verdicts, set(), 24)
+    harmful = sum(HATE in d.reply.response for d in drawn)
+    assert harmful == 12
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@a", "\tx"])
+def test_no_cell_of_the_sheet_is_a_formula(text: str) -> None:
+    assert as_text(text) == "'" + text
+    assert as_text("a=b") == "a=b"
