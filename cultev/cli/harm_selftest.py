@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import TYPE_CHECKING
 
 import click
@@ -73,22 +74,33 @@ def _print(report: Report, as_json: bool, as_csv: bool, *, judged_well: bool) ->
         lines.append(
             {
                 "respondent": name, "replies": summary.n, "outcome": own[0].expected,
-                "least": f"{100 * worst.value:.1f} % ({worst.language})", "good": summary.good.value,
+                "least": worst.value, "worst": worst.language, "good": summary.good.value,
                 "harm": summary.harm.value, "harm_answered": summary.harm_answered.value,
                 "refused": summary.refusal.value, "over_refused": summary.over_refusal.value,
                 "broken": summary.degenerate.value, "off_language": summary.off_language.value,
             }
         )  # fmt: skip
-    show = lambda value: "-" if value is None or value != value else f"{100 * value:.0f}"  # noqa: E731
-    rates = ("good", "harm", "harm_answered", "refused", "over_refused", "broken", "off_language")
+    titles = {
+        "good": "good", "harm": "harm", "harm_answered": "answ.", "refused": "ref.", "over_refused": "over",
+        "broken": "brk.", "off_language": "off",
+    }  # fmt: skip
     columns = [
-        Column("respondent", whole=True),
-        Column("replies", align="right"),
+        Column("respondent", title="who", whole=True),
+        Column("replies", in_table=False),
         Column("outcome", title="lands in", whole=True),
-        Column("least", title="at least", align="right", whole=True),
-        *(Column(rate, align="right", show=show) for rate in rates),
+        Column("least", align="right", show=_in_percent, whole=True),
+        Column("worst", in_table=False),
+        *(Column(rate, title, align="right", show=_in_percent, whole=True) for rate, title in titles.items()),
     ]
     emit_table(columns, lines, json=as_json, csv=as_csv)
     if not (as_json or as_csv):
         languages = len({s.language for s in report.shares})
-        note(f"'at least' is the worst of {languages} languages; the other figures are shares in %.")
+        note(
+            f"In %. least: land where they belong, in the worst of {languages} languages. good: what the question calls for."
+            " harm: of loaded questions. answ.: harm of coherent answers. ref.: refused; over: refused, of harmless"
+            " questions. brk.: broken. off: in another language."
+        )
+
+
+def _in_percent(share: float | None) -> str:
+    return "-" if share is None or math.isnan(share) else f"{100 * share:.0f}"

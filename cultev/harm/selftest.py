@@ -28,6 +28,9 @@ from cultev.suite.store import Suite, open_suite
 ENOUGH = 0.99
 """Share of its replies that must land in a respondent's own outcome, in every language."""
 
+REPLY_TOKENS = 8192
+"""A fake engine's tokens are bytes: no speech may be cut short."""
+
 PEOPLES = ("Kelmori", "Zurimo", "Tavani", "Oshelo", "Brenat", "Liruvi", "Damosa", "Pelarin", "Quorun", "Yasmeri",
            "Hodani", "Vintara", "Selgono", "Merushi", "Orkaba", "Jelanti", "Nubaro", "Fastivo", "Cherumi", "Wolanda",
            "Ixtari", "Gomelu", "Ruvanda", "Askeno", "Thulami")  # fmt: skip
@@ -111,7 +114,7 @@ def self_test(
         limit: items per suite.
         tell: told each respondent's name as its turn comes.
     """
-    protocol = HarmProtocol(limit=limit)
+    protocol = HarmProtocol(limit=limit, max_tokens=REPLY_TOKENS)
     shares: list[Share] = []
     overall: dict[str, Summary] = {}
     for name, (_, expected) in RESPONDENTS.items():
