@@ -81,19 +81,9 @@ def harm_head(connection: sqlite3.Connection, run: str | None) -> dict[str, Any]
     Raises:
         UsageError: there is none, or it is a run of another kind.
     """
-    from cultev.cli.show import run_head
-    from cultev.errors import UsageError
+    from cultev.cli.harm_judge import harm_run
 
-    if run is None:
-        row = connection.execute(
-            "SELECT id FROM runs WHERE mode = 'harm' ORDER BY updated_at DESC, started_at DESC LIMIT 1"
-        ).fetchone()
-        if row is None:
-            raise UsageError("There is no harm run in this results file.", "Make one: cultev harm run MODEL")
-        run = str(row[0])
-    head = run_head(connection, run)
-    if head["mode"] != "harm":
-        raise UsageError(f"Run {head['id']} is no harm run.", f"See it: cultev runs show {head['id']}")
+    head: dict[str, Any] = dict(harm_run(connection, run))
     head["protocol"] = json.loads(head["protocol"])
     return head
 

@@ -266,10 +266,10 @@ def _count(suites: Sequence[Suite], protocol: Protocol) -> int:
 
 
 def check_template(backend: Backend) -> None:
-    """Refuse a chat template that drops what is asked; say so when there is none.
+    """Say that a model has no chat template, and refuse one that leaves the question out.
 
     Raises:
-        ModelUnsupported: the model would not read the question.
+        ModelUnsupported: such a template.
     """
     from cultev.errors import ModelUnsupported
 
@@ -354,9 +354,8 @@ def _show_item(backend: Backend, suites: Sequence[Suite], protocol: Protocol, wa
     """Print what the model reads for one item, in each language, context and order asked for."""
     from cultev.cli.output import note
     from cultev.errors import SuiteError
-    from cultev.prompt.render import ask
     from cultev.report.text import printable
-    from cultev.run.plan import country_of, longest, prompt_text, to_reasoning, to_request, variants
+    from cultev.run.plan import longest, prompt_text, question_of, to_reasoning, to_request, variants
 
     for suite in suites:
         with contextlib.suppress(SuiteError):
@@ -368,9 +367,9 @@ def _show_item(backend: Backend, suites: Sequence[Suite], protocol: Protocol, wa
     if not chosen:
         note(f"{item.id} is not asked in the languages and contexts asked for.")
     for _, code, variant in chosen:
-        question = ask(item, code, protocol.mode, variant, country_of(suite, item, code))
+        question = question_of(suite, protocol, item, code, variant)
         if question.reasons:
-            request: ScoreRequest | GenerateRequest = to_reasoning(backend, question, protocol)
+            request: ScoreRequest | GenerateRequest = to_reasoning(backend, question, protocol, code)
             text = backend.render(question.messages)
         else:
             request, text = to_request(backend, question, strict=protocol.strict), prompt_text(backend, question)
@@ -380,7 +379,7 @@ def _show_item(backend: Backend, suites: Sequence[Suite], protocol: Protocol, wa
         click.echo(click.style(f"-- {len(request.prompt)} tokens", bold=True))
         click.echo(" ".join(f"{t}:{backend.token_text(t)!r}" for t in request.prompt))
         if question.reasons:
-            click.echo(click.style(f"-- a reasoning of up to {protocol.max_tokens} tokens, then", bold=True))
+            click.echo(click.style(f"-- a reasoning of up to {protocol.budget(code)} tokens, then", bold=True))
             click.echo(repr(question.after_reasoning))
         for option, continuation in zip(question.options, continuations, strict=True):
             gold = "  (right)" if option in item.answers else ""

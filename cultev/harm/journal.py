@@ -75,7 +75,7 @@ class HarmJournal(Journal):
         """Keep a batch of replies and their places. All or nothing."""
         now = now_text()
         items = {s.turn.conversation.item.id: s.turn.conversation.item for s in said}
-        with self._transaction() as db:
+        with self.transaction() as db:
             keep_responses(db, info, results, requests, now)
             db.executemany(
                 f"INSERT INTO items VALUES ({','.join('?' * 10)}) ON CONFLICT DO NOTHING",
@@ -107,7 +107,7 @@ class HarmJournal(Journal):
 
     def forget_errors(self, run: RunId) -> None:
         """Have the conversations that the engine died of go on."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("DELETE FROM exchanges WHERE run = ? AND outcome = ?", [run.id, ENGINE_ERROR])
 
 
