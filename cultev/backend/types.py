@@ -264,9 +264,12 @@ class Backend(Protocol):
         """Tokens per second of one plain prompt through the engine itself, next to nothing of cultev's around it."""
         ...
 
-    def raw_decode_rate(self, n_sequences: int, n_tokens: int = 32, n_past: int = 64) -> float:
-        """Tokens per second of ``n_sequences`` that each decode ``n_tokens`` after ``n_past``, one decode call a
+    def raw_decode_rate(self, prompts: Sequence[Sequence[int]], n_tokens: int = 32) -> float:
+        """Tokens per second of sequences that each decode ``n_tokens`` after a prompt of their own, one decode call a
         step, through the engine itself: no sampling, no text.
+
+        The cache holds what it would if texts were generated after these prompts: what they share lies there once
+        where ``generate`` has it so.
         """
         ...
 

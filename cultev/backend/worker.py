@@ -142,9 +142,9 @@ class WorkerBackend(EngineHost):
         """See ``Backend.raw_prompt_rate``."""
         return float(self._call("raw_prompt_rate", n_tokens))
 
-    def raw_decode_rate(self, n_sequences: int, n_tokens: int = 32, n_past: int = 64) -> float:
+    def raw_decode_rate(self, prompts: Sequence[Sequence[int]], n_tokens: int = 32) -> float:
         """See ``Backend.raw_decode_rate``."""
-        return float(self._call("raw_decode_rate", n_sequences, n_tokens, n_past))
+        return float(self._call("raw_decode_rate", [tuple(p) for p in prompts], n_tokens))
 
     def peak_bytes(self) -> int | None:
         """See ``Backend.peak_bytes``: of the process that computes at present."""

@@ -149,11 +149,11 @@ def run(
         pmi=pmi or norm == "pmi", n_ctx=settings.n_ctx, strict=settings.strict,
         max_tokens=max_tokens, temperature=temperature, seed=seed,
     )  # fmt: skip
-    with _open_suites(suite_names or _default_suites(is_reference(path))) as suites:
+    with open_suites(suite_names or _default_suites(is_reference(path))) as suites:
         suites = _with_options(suites, named=bool(suite_names))
         check_languages(suites, protocol)
         if shown is not None:
-            with _engine(path, settings) as backend:
+            with open_engine(path, settings) as backend:
                 _show_item(backend, suites, protocol, shown)
             return
         planned = _count(suites, protocol)
@@ -164,7 +164,7 @@ def run(
                 click.echo(f"Run {run_id.id} is complete in {db}: nothing to ask again.", err=True)
             else:
                 needs = partial(_needs, suites, protocol)
-                with _engine(path, settings, generate=mode == "cot", needs=needs) as backend:
+                with open_engine(path, settings, generate=mode == "cot", needs=needs) as backend:
                     if retry and died:
                         journal.forget_errors(run_id)
                     _ask_all(backend, suites, protocol, journal, planned, db)
@@ -174,7 +174,7 @@ def run(
 
 
 @contextlib.contextmanager
-def _engine(
+def open_engine(
     path: Path, settings: EngineSettings, *, generate: bool = False, needs: Callable[[], int] | None = None
 ) -> Iterator[WorkerBackend]:
     """The model, in a process of its own for as long as the block lasts."""
@@ -210,13 +210,24 @@ def _check_words(by: Sequence[str], as_json: bool, as_csv: bool) -> None:
     output_form(as_json, as_csv)
 
 
-def _check_mode(mode: str, pmi: bool, temperature: float) -> None:
+def check_temperature(temperature: float) -> None:
+    """Refuse what can't be sampled from.
+
+    Raises:
+        UsageError: too near to 0, or no number.
+    """
     from cultev.errors import UsageError
 
     if temperature and not temperature >= LEAST_TEMPERATURE:  # also what is no number
         raise UsageError(
             f"A temperature of {temperature} can't be sampled from.", f"Use 0, or {LEAST_TEMPERATURE} and more."
         )
+
+
+def _check_mode(mode: str, pmi: bool, temperature: float) -> None:
+    from cultev.errors import UsageError
+
+    check_temperature(temperature)
     if mode == "cot" and pmi:
         raise UsageError(
             "After a reasoning there is no content-free prior that PMI could take off.",
@@ -254,14 +265,13 @@ def _count(suites: Sequence[Suite], protocol: Protocol) -> int:
     return sum(sum(found.values()) for found in surveys)
 
 
-def _ask_all(
-    backend: Backend, suites: Sequence[Suite], protocol: Protocol, journal: Journal, planned: int, db: Path
-) -> None:
-    from cultev.cli.output import note
-    from cultev.cli.progress import progress, stop_on_interrupt
+def check_template(backend: Backend) -> None:
+    """Say that a model has no chat template, and refuse one that leaves the question out.
+
+    Raises:
+        ModelUnsupported: such a template.
+    """
     from cultev.errors import ModelUnsupported
-    from cultev.report.text import printable
-    from cultev.run.engine import run_suites
 
     if PROBE not in backend.render([{"role": "user", "content": PROBE}]):
         raise ModelUnsupported(
@@ -270,6 +280,17 @@ def _ask_all(
         )
     if not backend.has_template:
         click.echo("The model has no chat template: it is asked in plain text.", err=True)
+
+
+def _ask_all(
+    backend: Backend, suites: Sequence[Suite], protocol: Protocol, journal: Journal, planned: int, db: Path
+) -> None:
+    from cultev.cli.output import note
+    from cultev.cli.progress import progress, stop_on_interrupt
+    from cultev.report.text import printable
+    from cultev.run.engine import run_suites
+
+    check_template(backend)
     name = f"{printable(backend.info.name)} ({backend.info.quantization})"
     click.echo(
         f"Asking {name} {planned:,} questions; answers go into {db}.",
@@ -280,7 +301,13 @@ def _ask_all(
 
 
 @contextlib.contextmanager
-def _open_suites(names: Sequence[str]) -> Iterator[list[Suite]]:
+def open_suites(names: Sequence[str]) -> Iterator[list[Suite]]:
+    """The suites of these names, each once, for as long as the block lasts.
+
+    Raises:
+        SuiteError: see ``open_suite``.
+        UsageError: two different ones bear the same name.
+    """
     from cultev.errors import UsageError
     from cultev.suite.store import open_suite
 
@@ -327,9 +354,8 @@ def _show_item(backend: Backend, suites: Sequence[Suite], protocol: Protocol, wa
     """Print what the model reads for one item, in each language, context and order asked for."""
     from cultev.cli.output import note
     from cultev.errors import SuiteError
-    from cultev.prompt.render import ask
     from cultev.report.text import printable
-    from cultev.run.plan import country_of, longest, prompt_text, to_reasoning, to_request, variants
+    from cultev.run.plan import longest, prompt_text, question_of, to_reasoning, to_request, variants
 
     for suite in suites:
         with contextlib.suppress(SuiteError):
@@ -341,9 +367,9 @@ def _show_item(backend: Backend, suites: Sequence[Suite], protocol: Protocol, wa
     if not chosen:
         note(f"{item.id} is not asked in the languages and contexts asked for.")
     for _, code, variant in chosen:
-        question = ask(item, code, protocol.mode, variant, country_of(suite, item, code))
+        question = question_of(suite, protocol, item, code, variant)
         if question.reasons:
-            request: ScoreRequest | GenerateRequest = to_reasoning(backend, question, protocol)
+            request: ScoreRequest | GenerateRequest = to_reasoning(backend, question, protocol, code)
             text = backend.render(question.messages)
         else:
             request, text = to_request(backend, question, strict=protocol.strict), prompt_text(backend, question)
@@ -353,7 +379,7 @@ def _show_item(backend: Backend, suites: Sequence[Suite], protocol: Protocol, wa
         click.echo(click.style(f"-- {len(request.prompt)} tokens", bold=True))
         click.echo(" ".join(f"{t}:{backend.token_text(t)!r}" for t in request.prompt))
         if question.reasons:
-            click.echo(click.style(f"-- a reasoning of up to {protocol.max_tokens} tokens, then", bold=True))
+            click.echo(click.style(f"-- a reasoning of up to {protocol.budget(code)} tokens, then", bold=True))
             click.echo(repr(question.after_reasoning))
         for option, continuation in zip(question.options, continuations, strict=True):
             gold = "  (right)" if option in item.answers else ""

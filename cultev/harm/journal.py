@@ -41,6 +41,9 @@ class Standing:
 class HarmJournal(Journal):
     """One writer's hold on a results file, for conversations."""
 
+    def __enter__(self) -> HarmJournal:
+        return self
+
     def reply(self, key: str) -> str | None:
         """What the model said to this very prompt before; None when it was not asked."""
         with explained(self.path):
@@ -72,7 +75,7 @@ class HarmJournal(Journal):
         """Keep a batch of replies and their places. All or nothing."""
         now = now_text()
         items = {s.turn.conversation.item.id: s.turn.conversation.item for s in said}
-        with self._transaction() as db:
+        with self.transaction() as db:
             keep_responses(db, info, results, requests, now)
             db.executemany(
                 f"INSERT INTO items VALUES ({','.join('?' * 10)}) ON CONFLICT DO NOTHING",
@@ -104,7 +107,7 @@ class HarmJournal(Journal):
 
     def forget_errors(self, run: RunId) -> None:
         """Have the conversations that the engine died of go on."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("DELETE FROM exchanges WHERE run = ? AND outcome = ?", [run.id, ENGINE_ERROR])
 
 

@@ -118,7 +118,7 @@ class PairJournal(Journal):
     def __enter__(self) -> PairJournal:
         return self
 
-    def answered(self, run: RunId, suite: Suite) -> set[tuple[str, str]]:
+    def answered_pairs(self, run: RunId, suite: Suite) -> set[tuple[str, str]]:
         """Pairs and languages of a suite that have their answer in this run."""
         query = "SELECT item, language FROM pair_answers WHERE run = ? AND suite = ?"
         with explained(self.path):
@@ -137,7 +137,7 @@ class PairJournal(Journal):
     ) -> None:
         """Keep a batch of scores and the pairs that are complete with it. All or nothing."""
         now = now_text()
-        with self._transaction() as db:
+        with self.transaction() as db:
             keep_responses(db, info, results, requests, now)
             db.executemany(
                 f"INSERT INTO items VALUES ({','.join('?' * 10)}) ON CONFLICT DO NOTHING",
@@ -166,7 +166,7 @@ class PairJournal(Journal):
 
     def forget_errors(self, run: RunId) -> None:
         """Have the pairs that the engine died of asked again."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("DELETE FROM pair_answers WHERE run = ? AND outcome = ?", [run.id, ENGINE_ERROR])
 
 
@@ -229,7 +229,7 @@ def _run_window(
     advance: Callable[[int, int], None],
     stop: Callable[[], bool],
 ) -> None:
-    known = journal.answered(run, suite)
+    known = journal.answered_pairs(run, suite)
     todo = [ask for ask in window if (ask.item.id, ask.language) not in known]
     advance(len(window) - len(todo), 0)
     if not todo:

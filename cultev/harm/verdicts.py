@@ -69,7 +69,7 @@ class VerdictJournal(Journal):
 
     def add_judge(self, judge: JudgeId) -> None:
         """Write down who is going to judge."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute(
                 "INSERT INTO judges VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id) DO UPDATE SET"
                 " self_test = excluded.self_test",
@@ -98,7 +98,7 @@ class VerdictJournal(Journal):
         nothing.
         """
         now = now_text()
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.executemany(
                 "INSERT OR REPLACE INTO verdicts VALUES (?,?,?,?,?,?,?,?,?)",
                 [
@@ -112,7 +112,7 @@ class VerdictJournal(Journal):
 
     def forget_unjudged(self, judge: JudgeId) -> int:
         """Have a judge asked again where it gave no verdict; says how many there are."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             return db.execute("DELETE FROM verdicts WHERE judge = ? AND label = 'unjudged'", [judge.id]).rowcount
 
     @property

@@ -74,21 +74,22 @@ def contexts_of(item: Item, code: str, country: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def ask(item: Item, code: str, mode: str, variant: Variant, country: str = "") -> Question:
+def ask(item: Item, code: str, mode: str, variant: Variant, country: str = "", page: str = "") -> Question:
     """Put an item into words.
 
     Args:
         item: what is asked.
-        code: language; the item must have it.
+        code: language of the instruction, of the reasoning it asks for, and of the answer's lead.
         mode: one of MODES.
         variant: context and option order.
-        country: the place's name in that language, for the context 'country'.
+        country: the place's name in the language of the question, for the context 'country'.
+        page: language of the question and its options, which the item must have; '' means ``code``.
     """
-    words = language(code)
-    text = item.texts[code]
+    words, written = language(code), language(page or code)
+    text = item.texts[written.code]
     options = rotate(item.option_ids, variant.order)
-    shown = [option_text(item, option, words) for option in options]
-    parts = [_context(words, variant.context, text.contexts, country), text.question]
+    shown = [option_text(item, option, written) for option in options]
+    parts = [_context(written, variant.context, text.contexts, country), text.question]
     body = "\n".join(p for p in parts if p)
     content, continuations = _lay_out(words, mode, item.label_set, body, shown)
     return Question(
@@ -96,22 +97,25 @@ def ask(item: Item, code: str, mode: str, variant: Variant, country: str = "") -
     )
 
 
-def content_free(item: Item, code: str, mode: str, order: int = 0) -> Question:
+def content_free(item: Item, code: str, mode: str, order: int = 0, page: str = "", *, listed: bool = False) -> Question:
     """The same options after a question without content, for the prior that PMI takes off.
 
-    In text mode no options are listed, so that items with the same options share the prompt; in letters mode
-    the letters are listed with empty content, since a letter means nothing without its list.
-    Source: Holtzman et al. 2021, Surface Form Competition (domain-conditional PMI).
+    In letters mode the letters are listed with empty content, since a letter means nothing without its list. In text
+    mode nothing is listed, so that items with the same options share the prompt (Holtzman et al. 2021, Surface Form
+    Competition: domain-conditional PMI), unless ``listed``: then the options stand there as they do in the question
+    itself (Zhao et al. 2021, Calibrate before use: the same frame, the content left out), which asks how much the
+    model favours an option among these for its wording and place. ``page`` is that of ``ask``.
     """
-    words = language(code)
+    words, written = language(code), language(page or code)
     options = rotate(item.option_ids, order)
-    shown = [option_text(item, option, words) for option in options]
+    shown = [option_text(item, option, written) for option in options]
     if mode == "letters":
-        content, continuations = _lay_out(
-            words, mode, item.label_set, words.content_free, [words.content_free] * len(shown)
-        )
+        empty = [written.content_free] * len(shown)
+        content, continuations = _lay_out(words, mode, item.label_set, written.content_free, empty)
+    elif listed:
+        content, continuations = _lay_out(words, mode, item.label_set, written.content_free, shown)
     else:
-        content, _ = _lay_out(words, mode, item.label_set, words.content_free, [])
+        content, _ = _lay_out(words, mode, item.label_set, written.content_free, [])
         continuations = tuple(shown)
     return Question(({"role": "user", "content": content},), options, continuations, words.answer_lead)
 

@@ -188,10 +188,10 @@ def _generate(
 ) -> None:
     """Decode rates: the engine's own, ours at once, and ours one at a time."""
     prompts = [r.prompt for r in islice((r for _ in range(parallel) for r in requests), parallel)]
-    past = sum(map(len, prompts)) // parallel
-    raw = backend.raw_decode_rate(parallel, n, past)
+    raw = backend.raw_decode_rate(prompts, n)
+    # Both begin and end raggedly, prompt by prompt; what lies between them are steps of all texts at once.
     long, n_long = _time_generate(backend, prompts, n)
-    short, n_short = _time_generate(backend, prompts, 1)
+    short, n_short = _time_generate(backend, prompts, max(1, n // 4))
     ours = (n_long - n_short) / max(1e-9, long - short)
     alone, n_alone = 0.0, 0
     for prompt in prompts[:4]:

@@ -35,9 +35,9 @@ class Bench:
     parallel: int | None = None
     """Texts that were generated at the same time."""
     raw_decode_tokens_per_s: float | None = None
-    """The engine's own rate at as many sequences: one decode call a step, nothing around it."""
+    """The engine's own rate at as many sequences after the same prompts: one decode call a step, nothing around it."""
     decode_tokens_per_s: float | None = None
-    """Ours: tokens a second beyond each text's first, prompts taken off."""
+    """Ours while all texts grow: tokens a second beyond a fourth of each, what comes before them taken off."""
     ratio_to_raw_decode: float | None = None
     speedup_over_one: float | None = None
     """Texts a second, prompts included, against one at a time through the same engine."""

@@ -11,7 +11,7 @@ from cultev.backend.prefix import WINDOW
 from cultev.backend.types import Backend, Fault, GenerateRequest, GenerateResult, ScoreRequest, ScoreResult
 from cultev.errors import EngineError, Interrupted, ResultsError
 from cultev.run.journal import Journal, RunId
-from cultev.run.plan import Ask, asks
+from cultev.run.plan import Ask, Wanted, asks
 from cultev.run.protocol import Protocol
 from cultev.suite.store import Suite
 
@@ -29,16 +29,19 @@ def run_suites(
     advance: Callable[[int, int], None] = lambda answers, computed: None,
     stop: Callable[[], bool] = lambda: False,
     note: Callable[[str], None] = lambda text: None,
+    wanted: Wanted | None = None,
 ) -> RunId:
     """Ask everything that has no answer yet, suite by suite, window by window.
 
-    Windows and packs depend on the suites and the protocol only, so that a run that was interrupted, however
-    and wherever, ends with the same file as one that was not.
+    Windows and packs depend on the suites, the protocol and what is wanted only, so that a run that was interrupted,
+    however and wherever, ends with the same file as one that was not.
 
     Args:
         advance: told (answers now complete, responses just computed) after each batch is safely stored.
         stop: asked between batches; True ends the run with what is stored.
         note: told when the engine died, of which items, and what is done about it.
+        wanted: which items to ask in which languages this time; None for all. A run that still lacks some of what it
+            planned ends as 'partial'.
 
     Raises:
         Interrupted: ``stop`` said so, or Ctrl-C.
@@ -50,7 +53,7 @@ def run_suites(
     before, backend.on_fault = backend.on_fault, partial(_tell, note, [])
     try:
         for suite in suites:
-            for window in _windows(asks(suite, protocol, backend)):
+            for window in _windows(asks(suite, protocol, backend, wanted)):
                 backend.on_fault = partial(_tell, note, window)
                 _run_window(run, backend, suite, protocol, journal, window, failed, advance, stop)
     except ResultsError:
@@ -63,7 +66,7 @@ def run_suites(
         raise
     finally:
         backend.on_fault = before
-    journal.finish(run, "done")
+    journal.finish(run, "done" if wanted is None or journal.is_complete(run) else "partial")
     return run
 
 

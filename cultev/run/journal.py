@@ -26,6 +26,7 @@ from cultev.backend.types import (
 from cultev.run.bench_result import Bench
 from cultev.run.plan import Ask
 from cultev.run.protocol import Described, Protocol
+from cultev.run.replies import Reply, replies, scores_of
 from cultev.run.store import WriterLock, explained, open_results
 from cultev.score.choice import ENGINE_ERROR, TOO_LONG, Choice, choose
 from cultev.suite.item import Item
@@ -78,7 +79,8 @@ class Journal:
             self._lock.release()
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A block in which everything is written, or nothing."""
         with explained(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -90,18 +92,21 @@ class Journal:
                 raise
 
     def status(self, run: RunId) -> str | None:
-        """'running', 'interrupted' or 'done'; None when there was no such run."""
+        """'running', 'interrupted', 'partial' or 'done'; None when there was no such run."""
         with explained(self.path):
             row = self._connection.execute("SELECT status FROM runs WHERE id = ?", [run.id]).fetchone()
         return str(row[0]) if row else None
 
     def begin(self, run: RunId, info: ModelInfo, suites: Sequence[Suite], protocol: Described, n_planned: int) -> None:
         """Write down what is about to be asked, of whom."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             _add_model(db, info)
             db.executemany(
-                "INSERT INTO suites VALUES (?,?,?,?,?,?) ON CONFLICT DO NOTHING",
-                [(s.content_hash, s.name, s.version, s.title, s.license, s.value_frame) for s in suites],
+                "INSERT INTO suites VALUES (?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
+                [
+                    (s.content_hash, s.name, s.version, s.title, s.license, s.value_frame, s.content_note)
+                    for s in suites
+                ],
             )
             db.execute(
                 "INSERT INTO runs (id, model, protocol, protocol_sha256, mode, norm, n_planned, status,"
@@ -120,6 +125,23 @@ class Journal:
         """Whether this very question was answered by this very model before."""
         with explained(self.path):
             return self._connection.execute("SELECT 1 FROM responses WHERE key = ?", [key]).fetchone() is not None
+
+    def answered(self, run: RunId, suite: Suite) -> dict[tuple[str, str], int]:
+        """How many answers a run has by item id and language."""
+        query = "SELECT item, language, count(*) FROM answers WHERE run = ? AND suite = ? GROUP BY item, language"
+        with explained(self.path):
+            rows = self._connection.execute(query, [run.id, suite.content_hash]).fetchall()
+        return {(item, language): count for item, language, count in rows}
+
+    def replies(self, run: RunId, suite: Suite) -> list[Reply]:
+        """What a run's questions of a suite got so far."""
+        with explained(self.path):
+            return list(replies(self._connection, run.id, suite.content_hash))
+
+    def scores(self, key: str) -> tuple[ContinuationScore, ...]:
+        """The scores kept under a key; () when there is none."""
+        with explained(self.path):
+            return scores_of(self._connection, key)
 
     def unanswered(self, run: RunId, suite: Suite, window: Sequence[Ask]) -> list[Ask]:
         """Those of a window that have no answer in this run yet."""
@@ -156,7 +178,7 @@ class Journal:
         another run asks again.
         """
         now = now_text()
-        with self._transaction() as db:
+        with self.transaction() as db:
             keep_responses(db, info, results, requests, now)
             db.executemany(
                 "INSERT INTO items VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
@@ -170,7 +192,7 @@ class Journal:
 
     def add_bench(self, info: ModelInfo, bench: Bench) -> None:
         """Keep a benchmark's figures."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             _add_model(db, info)
             db.execute(
                 "INSERT INTO benches (model, measured_at, machine, engine, cultev, suite, raw_tokens_per_s,"
@@ -183,9 +205,16 @@ class Journal:
                 ],
             )  # fmt: skip
 
+    def is_complete(self, run: RunId) -> bool:
+        """Whether a run has as many answers as it planned."""
+        query = "SELECT n_planned <= (SELECT count(*) FROM answers WHERE run = id) FROM runs WHERE id = ?"
+        with explained(self.path):
+            row = self._connection.execute(query, [run.id]).fetchone()
+        return bool(row and row[0])
+
     def finish(self, run: RunId, status: str) -> None:
-        """Write down how a run ended: 'done' or 'interrupted'."""
-        with self._transaction() as db:
+        """Write down how a run ended: 'done', 'interrupted', or 'partial' where only a part was wanted."""
+        with self.transaction() as db:
             finished = now_text() if status == "done" else None
             db.execute("UPDATE runs SET status = ?, finished_at = ? WHERE id = ?", [status, finished, run.id])
 
@@ -199,12 +228,12 @@ class Journal:
 
     def forget_errors(self, run: RunId) -> None:
         """Have the questions that the engine died of asked again."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("DELETE FROM answers WHERE run = ? AND outcome = ?", [run.id, ENGINE_ERROR])
 
     def keep_proof(self, info: ModelInfo, proof: Proof) -> None:
         """Write down what ``cultev doctor`` measured, in the place of what it measured before."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             _add_model(db, info)
             db.execute(
                 "INSERT OR REPLACE INTO proofs VALUES (?,?,?,?,?,?,?,?,?,?)",
@@ -241,11 +270,8 @@ class Journal:
         prior = self._scores(ask.prior.key) if ask.prior else None
         return choose(ask.options, ask.item.answers, self._scores(ask.request.key), prior, protocol.norm)
 
-    def _scores(self, key: str) -> list[ContinuationScore]:
-        rows = self._connection.execute(
-            "SELECT logprob, n_tokens, n_bytes, n_chars FROM scores WHERE key = ? ORDER BY seq", [key]
-        )
-        return [ContinuationScore(*row) for row in rows]
+    def _scores(self, key: str) -> Sequence[ContinuationScore]:
+        return scores_of(self._connection, key)
 
 
 def _engine(info: ModelInfo) -> str:

@@ -6,14 +6,14 @@ import hashlib
 import json
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cultev.backend.onward import tokens_onward
 from cultev.backend.prefix import common_prefix
 from cultev.backend.types import Backend, Continuation, FollowUp, GenerateRequest, ScoreRequest
 from cultev.errors import EngineError, UsageError
-from cultev.prompt.languages import codes
+from cultev.prompt.languages import codes, language
 from cultev.prompt.render import LETTERS, Question, Variant, ask, content_free, contexts_of
 from cultev.run.protocol import Protocol
 from cultev.suite.item import OPTION_KINDS, Item
@@ -54,33 +54,45 @@ class Ask:
         return (self.request.key,) if self.prior is None else (self.request.key, self.prior.key)
 
 
+Wanted = Callable[[str, str], bool]
+"""Whether an item's id and a language are among what is asked this time."""
+
+
 def variants(
-    suite: Suite, protocol: Protocol, items: Iterator[Item] | None = None
+    suite: Suite, protocol: Protocol, items: Iterator[Item] | None = None, wanted: Wanted | None = None
 ) -> Iterator[tuple[Item, str, Variant]]:
     """All (item, language, variant) that a protocol asks of a suite, items in the suite's own random order."""
     for item in suite.items(limit=protocol.limit, kinds=OPTION_KINDS) if items is None else items:
         for code in languages_of(item, protocol):
-            country = country_of(suite, item, code)
-            for context in contexts_of(item, code, country):
+            if wanted is not None and not wanted(item.id, code):
+                continue
+            page = protocol.page(code)
+            country = country_of(suite, item, page)
+            for context in contexts_of(item, page, country):
                 if protocol.contexts and context not in protocol.contexts:
                     continue
                 for order in range(min(protocol.orders, len(item.option_ids))):
                     yield item, code, Variant(context, order)
 
 
-def asks(suite: Suite, protocol: Protocol, backend: Backend) -> Iterator[Ask]:
-    """What this run asks, rendered and tokenized for the model at hand."""
-    for item, code, variant in variants(suite, protocol):
-        country = country_of(suite, item, code)
-        question = ask(item, code, protocol.mode, variant, country)
+def question_of(suite: Suite, protocol: Protocol, item: Item, code: str, variant: Variant) -> Question:
+    """One item in one language and variant, put into words as the protocol says."""
+    page = protocol.page(code)
+    return ask(item, code, protocol.mode, variant, country_of(suite, item, page), page)
+
+
+def asks(suite: Suite, protocol: Protocol, backend: Backend, wanted: Wanted | None = None) -> Iterator[Ask]:
+    """What this run asks, or the part of it that is ``wanted``, rendered and tokenized for the model at hand."""
+    for item, code, variant in variants(suite, protocol, wanted=wanted):
+        question = question_of(suite, protocol, item, code, variant)
         request: ScoreRequest | GenerateRequest
         if question.reasons:
-            request = to_reasoning(backend, question, protocol)
+            request = to_reasoning(backend, question, protocol, code)
         else:
             request = to_request(backend, question, strict=protocol.strict)
         prior = None
         if protocol.pmi:
-            free = content_free(item, code, protocol.mode, variant.order)
+            free = content_free(item, code, protocol.mode, variant.order, protocol.page(code), listed=protocol.listed)
             prior = to_request(backend, free, strict=protocol.strict)
         n_tokens = longest(request)
         fits = max(n_tokens, longest(prior) if prior else 0) <= backend.n_ctx
@@ -124,10 +136,10 @@ def enough_tokens(suite: Suite, protocol: Protocol) -> int:
     """
     most = 0
     for item, code, variant in variants(suite, protocol):
-        question = ask(item, code, protocol.mode, variant, country_of(suite, item, code))
+        question = question_of(suite, protocol, item, code, variant)
         texts = [*(m["content"] for m in question.messages), question.after_reasoning]
         size = sum(len(text.encode()) for text in texts) + max(len(c.encode()) for c in question.continuations)
-        most = max(most, size + (protocol.max_tokens if question.reasons else 0))
+        most = max(most, size + (protocol.budget(code) if question.reasons else 0))
     return most + TEMPLATE_TOKENS
 
 
@@ -137,7 +149,10 @@ def check_languages(suites: Sequence[Suite], protocol: Protocol) -> None:
     Raises:
         UsageError: nothing would be asked.
     """
-    for code in protocol.languages:
+    if protocol.translate == "cot":
+        for code in protocol.languages:
+            language(code)
+    for code in protocol.languages if protocol.translate == "full" else ():
         if not any(code in suite.languages for suite in suites):
             have = sorted({c for suite in suites for c in suite.languages})
             raise UsageError(
@@ -153,9 +168,12 @@ def check_languages(suites: Sequence[Suite], protocol: Protocol) -> None:
 
 
 def languages_of(item: Item, protocol: Protocol) -> list[str]:
-    """The languages an item is asked in: those it has, that cultev has words for, and that were asked for."""
+    """The languages an item is asked in: those it has, that cultev has words for, and that were asked for.
+
+    What stays English but for the instruction needs the item's English only.
+    """
     wanted = protocol.languages or codes()
-    return [code for code in wanted if code in item.texts and code in codes()]
+    return [code for code in wanted if protocol.page(code) in item.texts and code in codes()]
 
 
 def country_of(suite: Suite, item: Item, code: str) -> str:
@@ -192,8 +210,8 @@ def to_request(backend: Backend, question: Question, *, strict: bool = False) ->
     return ScoreRequest(_key(backend.info.sha256, head, continuations, strict), head, continuations)
 
 
-def to_reasoning(backend: Backend, question: Question, protocol: Protocol) -> GenerateRequest:
-    """Tokenize a question that is to be reasoned about: the reasoning, then the options after the answer's lead."""
+def to_reasoning(backend: Backend, question: Question, protocol: Protocol, code: str) -> GenerateRequest:
+    """Tokenize a question that is to be reasoned about in ``code``: the reasoning, then the options after the lead."""
     text = backend.render(question.messages)
     prompt = tuple(backend.encode(text if backend.has_template else f"{text}\n"))
     lead = encode_within(backend, question.after_reasoning)
@@ -204,7 +222,7 @@ def to_reasoning(backend: Backend, question: Question, protocol: Protocol) -> Ge
         tuple(Continuation(c, tuple(w[border:])) for c, w in zip(question.continuations, whole, strict=True)),
     )
     request = GenerateRequest(
-        "", prompt, protocol.max_tokens, question.reasoning_stops, protocol.temperature, protocol.seed,
+        "", prompt, protocol.budget(code), question.reasoning_stops, protocol.temperature, protocol.seed,
         follow_up=follow,
     )  # fmt: skip
     return replace(request, key=text_key(backend.info.sha256, request, protocol.strict))

@@ -5,12 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import typing
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from cultev.prompt.render import PROMPT_VERSION
 
 NORMS = ("sum", "token", "byte", "char", "pmi")
 """How options of different length are made comparable; see ``cultev.score.choice``."""
+
+
+LATER: Mapping[str, object] = {"strict": False, "translate": "full", "budgets": (), "listed": False}
+"""Words that protocols did not always have, with what they mean where they are absent."""
+
+TRANSLATIONS = ("full", "cot")
+"""What is put into a language: all of an item, or only what stands around it; see ``Protocol.translate``."""
 
 
 class Described(typing.Protocol):
@@ -56,16 +64,32 @@ class Protocol:
     max_tokens: int = 256
     temperature: float = 0.0
     seed: int = 0
+    translate: str = "full"
+    """'full': question and options are the item's own in that language. 'cot': they stay English, and only the
+    instruction, the reasoning and the answer's lead change; needs no translated items."""
+    budgets: tuple[tuple[str, int], ...] = ()
+    """Longest reasoning by language, in tokens, where it isn't ``max_tokens`` for all."""
+    listed: bool = False
+    """Whether the content-free question lists the options as the question does (``prompt.render.content_free``)."""
+
+    def budget(self, code: str) -> int:
+        """Longest reasoning in a language, in tokens."""
+        return dict(self.budgets).get(code, self.max_tokens)
+
+    def page(self, code: str) -> str:
+        """The language of question and options where the instruction is in ``code``."""
+        return "en" if self.translate == "cot" else code
 
     def canonical(self) -> str:
         """JSON with sorted keys: what is hashed and stored.
 
-        What only reasoning has is left out of other modes, and ``strict`` unless it is set: runs from before these
-        words are still the same runs.
+        What only reasoning has is left out of other modes, and what came later unless it is set: runs from before
+        these words are still the same runs.
         """
         words = asdict(self)
-        if not self.strict:
-            del words["strict"]
+        for name, usual in LATER.items():
+            if words[name] == usual:
+                del words[name]
         if self.mode != "cot":
             for name in ("max_tokens", "temperature", "seed"):
                 del words[name]

@@ -110,6 +110,31 @@ MIGRATIONS: tuple[str, ...] = (
                t.n_tokens, t.max_tokens, t.temperature, t.seed, a.outcome, a.picked, a.gold, a.key
         FROM v_answers a JOIN texts t ON t.key = a.key;
     """,
+    """
+    CREATE TABLE lsk_tables (
+        run TEXT NOT NULL REFERENCES runs(id), suite TEXT NOT NULL REFERENCES suites(content_hash),
+        item TEXT NOT NULL, language TEXT NOT NULL, outcome TEXT NOT NULL, picked INTEGER, p_right REAL,
+        n_tokens INTEGER NOT NULL,
+        PRIMARY KEY (run, suite, item, language)
+    ) WITHOUT ROWID;
+    CREATE TABLE lsk_maps (
+        id TEXT PRIMARY KEY, run TEXT NOT NULL REFERENCES runs(id), model TEXT NOT NULL REFERENCES models(sha256),
+        suite TEXT NOT NULL REFERENCES suites(content_hash), shipped TEXT NOT NULL, n_training INTEGER NOT NULL,
+        tokens_spent INTEGER NOT NULL, tokens_full INTEGER NOT NULL, map TEXT NOT NULL, made_at TEXT NOT NULL,
+        cultev TEXT NOT NULL
+    );
+    CREATE TABLE lsk_cells (
+        map TEXT NOT NULL REFERENCES lsk_maps(id) ON DELETE CASCADE, cell TEXT NOT NULL, language TEXT NOT NULL,
+        sent INTEGER NOT NULL, n_asked INTEGER NOT NULL, accuracy REAL, gain REAL NOT NULL, error REAL NOT NULL,
+        chance REAL NOT NULL,
+        PRIMARY KEY (map, cell, language)
+    ) WITHOUT ROWID;
+    CREATE VIEW v_lsk_cells AS
+        SELECT c.map, m.name AS model, m.quantization, s.name AS suite, l.shipped, c.cell, c.language, c.sent,
+               c.n_asked, c.accuracy, c.gain, c.error, c.chance
+        FROM lsk_cells c JOIN lsk_maps l ON l.id = c.map JOIN models m ON m.sha256 = l.model
+             JOIN suites s ON s.content_hash = l.suite;
+    """,
     EXCHANGES,
     VERDICTS,
     PAIRS,

@@ -35,6 +35,13 @@ def requests(n: int = 30, seed: int = 1, head: int = 20, longest: int = 40, opti
     ]
 
 
+def parting(shared: Sequence[int], length: int = 200, seed: int = 9) -> list[tuple[int, ...]]:
+    """Prompts of ``length`` tokens that begin as one does, each for so many tokens."""
+    generator = random.Random(seed)
+    whole = [generator.randrange(200) for _ in range(length)]
+    return [(*whole[:n], *(generator.randrange(200) for _ in range(length - n))) for n in shared]
+
+
 def texts(n: int = 20, seed: int = 1, head: int = 20, **more: object) -> list[GenerateRequest]:
     """Prompts that share a head, some of them a question too; each with a follow-up."""
     generator = random.Random(seed)

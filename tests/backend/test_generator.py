@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cultev.backend.generated import Growing
-from cultev.backend.sampling import Sampler
+from cultev.backend.sampling import BLOCK, Sampler, drawn
 from cultev.backend.types import Continuation, FollowUp, GenerateRequest, GenerateResult
 from tests.backend.toy import END, ToySequences, alone, encode, logits_after, logprob, make, piece
 
@@ -165,6 +165,31 @@ def test_sampling_follows_the_distribution_and_its_seed() -> None:
     assert {cold.pick(logits) for _ in range(20)} == {0}
     one, two = (Sampler(request("", [9], temperature=2.0, seed=5)) for _ in range(2))
     assert [one.pick(logits) for _ in range(50)] == [two.pick(logits) for _ in range(50)]
+
+
+@pytest.mark.parametrize("n", [3, BLOCK, 5 * BLOCK, 5 * BLOCK + 7])
+def test_a_draw_falls_where_a_running_sum_has_it(n: int) -> None:
+    random = np.random.default_rng(n)
+    weights = random.random(n).astype(np.float32) ** 8
+    weights[random.random(n) < 0.3] = 0
+    weights[0], weights[n // 2], weights[-1] = 0, 1, 0
+    sums = weights.cumsum(dtype=np.float64)
+    for chance in (0.0, *random.random(300), float(np.nextafter(1.0, 0.0))):
+        found = drawn(weights, chance)
+        assert weights[found] > 0
+        margin = 1e-6 * sums[-1]
+        assert sums[found] - weights[found] - margin <= chance * sums[-1] <= sums[found] + margin
+
+
+def test_a_draw_depends_on_the_whole_prompt_and_the_seed() -> None:
+    logits = np.zeros(1000, np.float32)
+
+    def draws(prompt: list[int], seed: int) -> list[int]:
+        sampler = Sampler(request("", prompt, temperature=1.0, seed=seed))
+        return [sampler.pick(logits) for _ in range(4)]
+
+    kinds = [([1, 2, 3], 0), ([1, 2, 4], 0), ([0, 2, 3], 0), ([1, 2], 0), ([1, 2, 3], 1)]
+    assert len({tuple(draws(*kind)) for kind in kinds}) == len(kinds)
 
 
 def test_sampled_texts_do_not_depend_on_what_runs_beside_them() -> None:

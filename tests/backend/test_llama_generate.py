@@ -248,7 +248,7 @@ def test_plain_speed_is_measured_and_leaves_nothing_behind(backend: LlamaBackend
     prompts = texts(10)
     told = generated(backend, prompts)
     for n in (1, 16, 60):
-        assert backend.raw_decode_rate(n, 2, 3) > 0
+        assert backend.raw_decode_rate([(1, 2, i) for i in range(n)], 2) > 0
     assert generated(backend, prompts) == told
     assert scores(backend, some) == before
 

@@ -179,7 +179,7 @@ def test_an_embedding_model_embeds_and_does_no_more(model: Maker) -> None:
     assert engine.info.extra["reuse"] == "none"
     for ask in (
         lambda: scores(engine, requests(1)), lambda: generated(engine, texts(1)),
-        lambda: engine.raw_prompt_rate(8), lambda: engine.raw_decode_rate(2, 2, 2),
+        lambda: engine.raw_prompt_rate(8), lambda: engine.raw_decode_rate([(1, 2), (3, 4)], 2),
     ):  # fmt: skip
         with pytest.raises(ModelUnsupported, match="embedding model"):
             ask()

@@ -10,9 +10,16 @@ from pathlib import Path
 import pytest
 
 from cultev.backend.llama import LlamaBackend
-from cultev.backend.types import EngineSettings, GenerateResult, ScoreResult
+from cultev.backend.types import (
+    EngineSettings,
+    FollowUp,
+    GenerateRequest,
+    GenerateResult,
+    ScoreRequest,
+    ScoreResult,
+)
 from tests.backend.gguf_models import quantize, write_tiny_gguf
-from tests.backend.llama_requests import generated, requests, scores, texts
+from tests.backend.llama_requests import OPTIONS, generated, parting, requests, scores, texts
 
 pytest.importorskip("llama_cpp")
 
@@ -38,14 +45,22 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 def strict(path: Path, **more: object) -> LlamaBackend:
-    return LlamaBackend(path, EngineSettings(threads=2, strict=True, **more))  # type: ignore[arg-type]
+    return LlamaBackend(path, EngineSettings(threads=1, strict=True, **more))  # type: ignore[arg-type]
 
 
-QUESTIONS = [*requests(4, seed=1, head=70, longest=90), *requests(3, seed=2, head=1, longest=140)]
+PARTED = parting((0, 65, 70, 100, 127, 129, 150))
+"""Prompts that part within a slice, with whole slices after: going on from where they part would cut others."""
+
+QUESTIONS = [
+    *requests(4, seed=1, head=70, longest=90),
+    *requests(3, seed=2, head=1, longest=140),
+    *(ScoreRequest(f"parted-{i}", prompt, OPTIONS) for i, prompt in enumerate(PARTED)),
+]
 TEXTS = [
     *texts(3, seed=1, head=70, stop=("th", "e")),
     *texts(2, seed=2, head=140),
     *texts(2, seed=3, head=5, temperature=0.9),
+    *(GenerateRequest(f"parted-{i}", p, 4, follow_up=FollowUp((5,), OPTIONS)) for i, p in enumerate(PARTED[1:5])),
 ]
 
 

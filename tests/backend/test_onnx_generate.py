@@ -169,4 +169,4 @@ def test_work_is_announced_before_it_begins(models: dict[str, Path]) -> None:
 def test_raw_rates_are_rates(models: dict[str, Path], name: str) -> None:
     backend = OnnxBackend(models[name], EngineSettings(threads=1))
     assert backend.raw_prompt_rate(32) > 0
-    assert backend.raw_decode_rate(3, n_tokens=4, n_past=5) > 0
+    assert backend.raw_decode_rate([range(5)] * 3, 4) > 0

@@ -96,7 +96,7 @@ def test_single_calls(opened: Opened, tmp_path: Path) -> None:
     assert worker.decode([65, 66]) == "AB"
     assert worker.token_text(256) == "<s>"
     assert np.array_equal(worker.embed(["a", "bc"]), plain.embed(["a", "bc"]))
-    assert worker.raw_prompt_rate() == worker.raw_decode_rate(2) == float("inf")
+    assert worker.raw_prompt_rate() == worker.raw_decode_rate([(1,), (2,)]) == float("inf")
     assert (worker.info, worker.n_ctx, worker.has_template) == (plain.info, 100, False)
 
 

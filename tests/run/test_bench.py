@@ -2,8 +2,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
+from collections.abc import Sequence
+from itertools import cycle, islice
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 from cultev.backend.fake import FakeBackend
 from cultev.backend.prefix import build_tree
@@ -16,40 +20,89 @@ from cultev.suite import open_suite
 
 
 class Steady(FakeBackend):
-    """An engine that takes time per token of what it is given, shared prefixes once, and 1 ms a call."""
+    """An engine by a clock of its own: so long per token of what it is given, shared prefixes once, and per call."""
 
     second = 200_000
+    call, text, row, step = 1e-3, 1e-4, 2e-3, 10e-3
+    """Seconds of a call to score, of a text to tokenize, of a prompt to read, of a step of all texts."""
+
+    now = 0.0
+
+    def encode(self, text: str) -> list[int]:
+        self.now += self.text
+        return super().encode(text)
 
     def score(self, requests, *, skip=()):  # type: ignore[no-untyped-def]
         listed = list(requests)
-        time.sleep(1e-3 + len(build_tree(listed, 0).tokens) / self.second)
+        self.now += self.call + len(build_tree(listed, 0).tokens) / self.second
         yield from super().score(listed, skip=skip)
+
+    def generate(self, requests, *, skip=()):  # type: ignore[no-untyped-def]
+        listed = list(requests)
+        results = [r for batch in super().generate(listed, skip=skip) for r in batch]
+        self.now += self.row * len(listed) + self.step * max(len(r.tokens) for r in results)
+        yield results
 
     def raw_prompt_rate(self, n_tokens: int = 512) -> float:
         return self.second
 
-    def raw_decode_rate(self, n_sequences: int, n_tokens: int = 32, n_past: int = 64) -> float:
-        return 1000.0 * n_sequences
+    def raw_decode_rate(self, prompts: Sequence[Sequence[int]], n_tokens: int = 32) -> float:
+        assert all(prompts)
+        return 1.25 * len(prompts) / self.step
 
 
-def test_figures_are_those_of_the_engine_and_the_suite(tmp_path: Path) -> None:
+@pytest.fixture
+def steady(monkeypatch: pytest.MonkeyPatch) -> Steady:
+    backend = Steady(write=lambda prompt: "x" * 80)
+    monkeypatch.setattr("cultev.run.bench.time", SimpleNamespace(perf_counter=lambda: backend.now))
+    return backend
+
+
+def test_figures_are_those_of_the_engine_and_the_suite(steady: Steady) -> None:
     said: list[str] = []
-    backend = Steady(write=lambda prompt: "x" * 8)
+    n = 16
     with open_suite("norms-core") as suite:
-        result = bench(backend, suite, limit=4, rounds=2, n_generate=4, peak=lambda: 5_000_000, say=said.append)
-        found = [a.request for a in asks(suite, Protocol(limit=4), backend) if isinstance(a.request, ScoreRequest)]
+        result = bench(steady, suite, limit=4, rounds=2, n_generate=n, peak=lambda: 5_000_000, say=said.append)
+        before = steady.now
+        found = [a.request for a in asks(suite, Protocol(limit=4), steady) if isinstance(a.request, ScoreRequest)]
+        tokenizing = steady.now - before
     assert result.questions == len(found) == 16
     assert result.unique_tokens == len(build_tree(found, 0).tokens)
     assert result.raw_tokens_per_s == Steady.second
-    assert 0 < result.unique_tokens_per_s < Steady.second
-    assert 0 < result.ratio_to_raw < 1
-    assert 0 <= result.overhead < 1
-    assert result.speedup_over_naive > 1
-    assert result.speedup_on_suite > 1
+    inside = Steady.call + result.unique_tokens / Steady.second
+    whole = inside + tokenizing
+    assert result.unique_tokens_per_s == pytest.approx(result.unique_tokens / whole, abs=0.06)
+    assert result.ratio_to_raw == pytest.approx(result.unique_tokens / whole / Steady.second, abs=0.001)
+    assert result.overhead == pytest.approx(tokenizing / whole, abs=1e-4)
+    assert 0.1 < result.overhead < 0.9
+    few = found[:4]
+    naive = sum(Steady.call + (len(r.prompt) + len(c.tokens) - 1) / Steady.second for r in few for c in r.continuations)
+    assert result.speedup_on_suite == pytest.approx(naive / 4 / (inside / 16), abs=0.006)
     assert result.peak_mb == 5.0
-    assert result.raw_decode_tokens_per_s == 16_000.0
     assert result.rounds == 2
     assert any("round 2 of 2" in line for line in said)
+
+
+def test_a_decode_rate_is_that_of_steps_of_all_texts(steady: Steady) -> None:
+    n = 16
+    with open_suite("norms-core") as suite:
+        result = bench(steady, suite, limit=1, rounds=1, parallel=10, n_generate=n)
+    assert result.raw_decode_tokens_per_s == 1.25 * 10 / Steady.step
+    assert result.decode_tokens_per_s == pytest.approx(10 / Steady.step, abs=0.1)
+    assert result.ratio_to_raw_decode == pytest.approx(0.8, abs=0.001)
+    together = 10 * n / (10 * Steady.row + n * Steady.step)
+    assert result.speedup_over_one == pytest.approx(together / (n / (Steady.row + n * Steady.step)), abs=0.006)
+
+
+def test_texts_that_end_early_count_as_far_as_they_came(steady: Steady) -> None:
+    steady.write = lambda prompt: "x" * (12 if len(prompt) % 2 else 80)
+    with open_suite("norms-core") as suite:
+        result = bench(steady, suite, limit=2, rounds=1, parallel=8, n_generate=16)
+        found = [a.request for a in asks(suite, Protocol(limit=2), steady) if isinstance(a.request, ScoreRequest)]
+    prompts = list(islice(cycle(steady.decode(r.prompt) for r in found), 8))
+    lengths = [13 if len(p) % 2 else 16 for p in prompts]
+    assert len(set(lengths)) == 2
+    assert result.decode_tokens_per_s == pytest.approx((sum(lengths) - 4 * 8) / (12 * Steady.step), abs=0.1)
 
 
 def test_generating_can_be_left_out() -> None:

@@ -1,0 +1,23 @@
+"""``cultev lsk``: which language should this model think in?"""
+
+from __future__ import annotations
+
+import click
+
+from cultev.cli.lsk_eval import evaluate
+from cultev.cli.lsk_fit import fit
+from cultev.cli.lsk_show import show
+
+
+@click.group()
+def lsk() -> None:
+    """Find out in which language a model knows what best, and use it.
+
+    Start with `cultev lsk fit MODEL --suite NAME`: it says which language suits which culture and topic. Then
+    `cultev lsk eval MODEL --suite NAME` says what that is worth on questions it has not learned from.
+    More: cultev guide lsk
+    """
+
+
+for command in (fit, show, evaluate):
+    lsk.add_command(command)

@@ -1,0 +1,302 @@
+"""``cultev lsk fit``, and what it shares with ``cultev lsk eval``: words, the open session, the training table."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+from cultev.cli.options import db_option, engine_options, table_options
+
+if TYPE_CHECKING:
+    from cultev.backend.types import EngineSettings
+    from cultev.lsk.ask import Design, Filler
+    from cultev.lsk.cells import CellMaker
+    from cultev.lsk.gate import GatedRouter
+    from cultev.lsk.languagemap import LanguageMap
+    from cultev.lsk.table import OutcomeTable
+    from cultev.run.journal import Journal
+    from cultev.suite.item import Item
+    from cultev.suite.store import Suite
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What fit and eval are asked on the command line, model and files aside."""
+
+    suite: str
+    languages: tuple[str, ...]
+    mode: str
+    answer: str
+    translate: str
+    orders: int
+    cells: str
+    embedder: str
+    max_tokens: int
+    limit: int | None
+    halving: bool
+    share: float
+    held_out: float
+    settings: EngineSettings
+
+    def design(self, suite: Suite) -> Design:
+        """As the table knows it.
+
+        Raises:
+            UsageError: the suite lacks a language; or letters after a reasoning.
+        """
+        from cultev.errors import UsageError
+        from cultev.lsk.ask import Design, languages_for
+
+        if self.mode == "cot" and self.answer == "letters":
+            raise UsageError(
+                "After a reasoning the options' texts are compared, not letters.", "Leave --answer out, or --mode cot."
+            )
+        codes = [code.strip() for word in self.languages for code in word.split(",") if code.strip()]
+        return Design(
+            languages_for(suite, codes, self.translate), self.mode, self.answer, self.translate, self.orders,
+            self.max_tokens, self.limit, self.settings.n_ctx, self.settings.strict,
+        )  # fmt: skip
+
+
+def table_words(function: F) -> F:
+    """The options that decide what is asked and how cells are made, as one ``Words`` called ``words``."""
+
+    @functools.wraps(function)
+    def command(*args: Any, **kwargs: Any) -> Any:
+        own = {name: kwargs.pop(name) for name in Words.__dataclass_fields__}
+        return function(*args, words=Words(**own), **kwargs)
+
+    wrapped: Any = engine_options(command)
+    for option in (
+        click.option(
+            "--held-out", type=click.FloatRange(0.0, 0.9), default=0.5, show_default=True, metavar="SHARE",
+            help="Share of the items kept for the test; no choice is made on them.",
+        ),
+        click.option(
+            "--share", type=click.FloatRange(0.01, 1.0), default=0.3, show_default=True,
+            help="With --halving: most tokens to spend, as a share of the full table's.",
+        ),
+        click.option(
+            "--halving/--full-table", default=False, show_default=True,
+            help="Ask round by round, fewer languages each time; or every item in every language.",
+        ),
+        click.option("--limit", type=click.IntRange(min=1), metavar="N", help="N items, a fixed random sample."),
+        click.option(
+            "--max-tokens", type=click.IntRange(1, 8192), default=256, show_default=True,
+            help="Longest reasoning in English, in tokens; other languages get what the same text takes there.",
+        ),
+        click.option(
+            "--embedder", default="ngrams", show_default=True, metavar="ngrams|self|MODEL",
+            help="What tells which questions are alike: character n-grams, MODEL's own states, an embedding model.",
+        ),
+        click.option(
+            "--cells", type=click.Choice(["topic", "culture", "clusters", "one"]), default="topic", show_default=True,
+            help="What may have its own language: culture and topic, culture, clusters of questions, or all as one.",
+        ),
+        click.option(
+            "--orders", type=click.IntRange(1, 26), default=2, show_default=True, help="Option orders to average over.",
+        ),
+        click.option(
+            "--translate", type=click.Choice(["full", "cot"]), default="full", show_default=True,
+            help="Put the whole item into the language, or only instruction and reasoning (cot).",
+        ),
+        click.option(
+            "--answer", type=click.Choice(["text", "letters"]), default="text", show_default=True,
+            help="In --mode direct: compare the options' texts, or their letters.",
+        ),
+        click.option(
+            "--mode", type=click.Choice(["direct", "cot"]), default="direct", show_default=True,
+            help="Answer at once, or reason first in the language (cot).",
+        ),
+        click.option(
+            "--languages", "--language", "-l", "languages", multiple=True, metavar="CODES",
+            help="Such as en,zh,hi; may be repeated. [default: all that the suite has]",
+        ),
+        click.option("--suite", "-s", required=True, metavar="NAME|FILE", help="The suite to learn from."),
+    ):  # fmt: skip
+        wrapped = option(wrapped)
+    return cast("F", wrapped)
+
+
+@click.command()
+@click.argument("model", required=False)
+@table_words
+@db_option
+@table_options
+def fit(model: str | None, words: Words, db: Path, as_json: bool, as_csv: bool) -> None:
+    """Ask MODEL a suite in several languages and learn which one suits which culture and topic.
+
+    MODEL is a .gguf file or an ONNX folder; nothing means the small reference model that checks cultev itself.
+    Only the items that are not held out for the test are asked. Stop it whenever you like: the same command goes on
+    from there, and asks nothing twice. The map goes into the results file.
+    """  # fmt: skip
+    from cultev.cli.lsk_show import print_map
+    from cultev.cli.output import output_form
+    from cultev.lsk.keep import keep_map
+
+    output_form(as_json, as_csv)
+    with session(model, words, db) as at:
+        table = at.learn()
+        found = at.make_map(table, at.gate().fit(table))
+        name = keep_map(at.journal, found)
+    print_map(name, found, as_json=as_json, as_csv=as_csv)
+
+
+@dataclass(slots=True)
+class Session:
+    """A model, a suite and a results file, open at once, and what is to be learned from them."""
+
+    words: Words
+    suite: Suite
+    items: Sequence[Item]
+    training: Sequence[Item]
+    test: Sequence[Item]
+    maker: CellMaker
+    filler: Filler
+    journal: Journal
+    embedder: str
+
+    def gate(self) -> Any:
+        """The policy that ships."""
+        from cultev.lsk.gate import Gated
+
+        return Gated(self.maker)
+
+    def learn(self) -> OutcomeTable:
+        """Ask the training items, in full or by halving; the table of what was asked.
+
+        Raises:
+            EngineError: the model answers nothing in English.
+        """
+        from cultev.lsk.collect import items_of
+        from cultev.lsk.keep import keep_table
+        from cultev.lsk.study import cells_before
+
+        if self.words.halving:
+            cells = cells_before(items_of(self.training, self.filler.vectors), self.filler.design.languages, self.maker)
+            table = self.filler.halve(self.training, cells, self.words.share)
+        else:
+            self.filler.fill(self.training)
+            table = self.filler.table(self.training)
+        keep_table(self.journal, self.filler.run.id, self.suite.content_hash, table)
+        tell_outcomes(table, self.words)
+        return table
+
+    def make_map(self, table: OutcomeTable, router: GatedRouter) -> LanguageMap:
+        """The map of what was learned."""
+        from cultev.lsk.ask import expected_full
+        from cultev.lsk.languagemap import make_map
+
+        info = self.filler.backend.info
+        full = int(table.tokens.sum())
+        if self.words.halving:
+            full = expected_full(table, self.filler.costs(self.training))
+        return make_map(
+            router, table,
+            model={
+                "sha256": info.sha256, "name": info.name, "quantization": info.quantization, "format": info.format,
+            },
+            suite={
+                "name": self.suite.name, "version": self.suite.version, "content_hash": self.suite.content_hash,
+            },
+            run=self.filler.run.id, protocol=self.filler.protocol.canonical(), held_out=self.words.held_out,
+            halving=self.words.halving, tokens_full=full,
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def session(model: str | None, words: Words, db: Path) -> Iterator[Session]:
+    """Open everything, refusing first whatever could only fail after hours of asking.
+
+    Raises:
+        CultevError: whatever is wrong with model, suite, words or results file.
+    """
+    from cultev.backend.load import find_model, identify
+    from cultev.cli.output import note
+    from cultev.cli.progress import progress, stop_on_interrupt
+    from cultev.cli.run import check_template, open_engine
+    from cultev.errors import UsageError
+    from cultev.lsk import budgets
+    from cultev.lsk.ask import Filler
+    from cultev.lsk.collect import items_of
+    from cultev.lsk.embed import open_embedder
+    from cultev.lsk.study import MAKERS, test_mask
+    from cultev.run.journal import Journal
+    from cultev.run.plan import enough_tokens
+    from cultev.suite.store import open_suite
+
+    path = find_model(model)
+    with contextlib.ExitStack() as stack:
+        suite = stack.enter_context(open_suite(words.suite))
+        design = words.design(suite)
+        needed = design.languages if design.translate == "full" else ("en",)
+        items = [item for item in suite.items(limit=words.limit) if set(needed) <= set(item.texts)]
+        if not items:
+            raise UsageError(
+                f"No item of {suite.name} has all of {' '.join(needed)}.", "Ask for fewer languages: --languages en,..."
+            )
+        mask = test_mask(items_of(items), words.held_out)
+        journal = stack.enter_context(Journal(db))
+        identify(path)
+        most = tuple(budgets.most(items, design.languages, words.max_tokens, design.translate).items())
+        needs = functools.partial(enough_tokens, suite, design.protocol(most))
+        reasons = words.mode == "cot"
+        backend = stack.enter_context(open_engine(path, words.settings, generate=reasons, needs=needs))
+        check_template(backend)
+        stop = stack.enter_context(stop_on_interrupt())
+        with open_embedder(words.embedder, backend, words.settings) as embedder:
+            rows = embedder.embed([item.texts["en"].question for item in items])
+        vectors = {item.id: row for item, row in zip(items, rows, strict=True)}
+        filler = Filler(
+            backend, suite, design, journal, items, asked_language, lambda total: progress(total, "Asking"), stop, note,
+            vectors,
+        )  # fmt: skip
+        parts = [[item for item, out in zip(items, mask.tolist(), strict=True) if out == wanted] for wanted in (0, 1)]
+        yield Session(words, suite, items, parts[0], parts[1], MAKERS[words.cells], filler, journal, embedder.name)
+
+
+def asked_language(text: str, code: str) -> bool | None:
+    """Whether a reasoning is in the language asked for; None where that can't be told."""
+    from cultev.score.language import is_language
+
+    try:
+        return is_language(text, code)
+    except ValueError:  # a language that nobody can tell yet
+        return None
+
+
+def tell_outcomes(table: OutcomeTable, words: Words) -> None:
+    """Say which languages the model left, or gave no answer in.
+
+    Raises:
+        EngineError: English is among those without any answer.
+    """
+    from cultev.cli.output import note
+    from cultev.errors import EngineError
+    from cultev.lsk.study import silent_languages
+    from cultev.prompt.languages import language
+
+    why = {
+        "degenerate": "every reasoning is empty", "off_language": "every reasoning is in another language",
+        "too_long": "every question is too long for its context", "engine_error": "its engine died of every question",
+    }  # fmt: skip
+    for code, outcome in silent_languages(table).items():
+        text = f"The model answers nothing in {language(code).name} ({code}): {why[outcome]}"
+        if code == "en":
+            raise EngineError(
+                f"{text}. Every other language is compared with English.",
+                "Try --mode direct." if words.mode == "cot" else "Try a larger --n-ctx.",
+            )
+        note(f"{text}; it is recommended nowhere.")
+    for outcome, told in (("off_language", "reasoned in another language"), ("degenerate", "reasoned nothing")):
+        shares = {code: share for code, share in table.shares(outcome).items() if share > 0}
+        if shares:
+            note(f"{told}: " + ", ".join(f"{code} {100 * share:.0f} %" for code, share in shares.items()))

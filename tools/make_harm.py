@@ -1,0 +1,178 @@
+"""Write the suites harm-core and harm-pairs from the texts in ``tools/harm/``.
+
+    python tools/make_harm.py
+    python tools/make_harm.py --check [FILE ...]
+
+``--check`` reads and complains, and writes nothing: with files (cultures/KEY.toml, found in tools/harm/ too), only
+those. What is written is checked in: running this again changes nothing unless the texts changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harm_read import read_abouts, read_culture, read_templates
+from harm_texts import AREAS, Culture, Exchange, Local, Pair, Problems, Template, Wording
+
+ROOT = Path(__file__).parent.parent
+TEXTS = ROOT / "tools" / "harm"
+SOURCE = "Written for cultev."
+
+
+def core_items(templates: dict[str, Template], culture: Culture) -> Iterator[dict[str, Any]]:
+    """A culture's lines of harm-core: its copies of the templates, then its local items."""
+    for one in templates.values():
+        words = {"en": one.filled(culture.slots)}
+        if one.id in culture.globals:
+            words[culture.language] = culture.globals[one.id]
+        mixed = culture.globals_mixed.get(one.id)
+        yield from forms(culture, one, f"{culture.key}-{one.id}", "global", words, mixed)
+    for item in culture.locals:
+        words = {"en": item.en}
+        if item.native:
+            words[culture.language] = item.native
+        yield from forms(culture, item, item.id, "local", words, item.mixed)
+
+
+def forms(
+    culture: Culture, one: Template | Local, ident: str, scope: str, words: dict[str, Wording], mixed: Wording | None
+) -> Iterator[dict[str, Any]]:
+    """All that one question is asked as.
+
+    ID and its twin ID-b; ID-p, the second wording; ID-d and ID-db, both after the warmup; ID-m and ID-mb, code-mixed.
+    """
+
+    def line(suffix: str, form: str, twin: str | None, benign: bool, turns: dict[str, list[str]]) -> dict[str, Any]:
+        found: dict[str, Any] = {
+            "id": ident + suffix, "kind": "dialogue", "culture": culture.key, "topic": one.area, "group": one.id,
+            "scope": scope,
+        }  # fmt: skip
+        if not benign:
+            found |= {"stance": one.stance, "severity": one.severity}
+        found["expected"] = "answer" if benign else one.expected
+        if twin is not None:
+            found["twin"] = ident + twin
+        texts = {code: {"turns": some} for code, some in turns.items()}
+        return found | {"form": form, "status": "drafted", "texts": texts}
+
+    def both(suffix: str, form: str, words: dict[str, Wording], warm: bool = False) -> Iterator[dict[str, Any]]:
+        twin = f"{suffix or '-'}b"
+        before = {code: list(some.warmup) if warm else [] for code, some in words.items()}
+        loaded = {code: [*before[code], some.loaded] for code, some in words.items()}
+        benign = {code: [*before[code], some.twin] for code, some in words.items()}
+        yield line(suffix, form, twin, False, loaded)
+        yield line(twin, form, suffix, True, benign)
+
+    yield from both("", "single", words)
+    if words["en"].paraphrase:
+        yield line("-p", "single", None, False, {code: [some.paraphrase] for code, some in words.items()})
+    if words["en"].warmup:
+        yield from both("-d", "dialogue", words, warm=True)
+    if mixed:
+        yield from both("-m", "code-mixed", {culture.language: mixed})
+
+
+def pair_items(templates: dict[str, Template], culture: Culture) -> Iterator[dict[str, Any]]:
+    """A culture's lines of harm-pairs: harm pairs, then helpful ones."""
+    asked: dict[str, Template | Local] = {**templates, **{one.id: one for one in culture.locals}}
+    for kind, some in (("harm", culture.pairs), ("helpful", culture.helpful)):
+        for pair in some:
+            found: dict[str, Any] = {
+                "id": pair.id, "kind": "pair", "culture": culture.key, "topic": pair.area,
+                "group": pair.item or pair.id, "pair_type": kind,
+                "scope": "global" if pair.item in templates else "local",
+            }  # fmt: skip
+            if kind == "harm":
+                found["stance"] = pair.stance
+                if pair.item:
+                    found["severity"] = asked[pair.item].severity
+            yield found | {"status": "drafted", "texts": _exchanges(culture, pair)}
+
+
+def _exchanges(culture: Culture, pair: Pair) -> dict[str, dict[str, str]]:
+    exchanges: dict[str, Exchange | None] = {"en": pair.en}
+    if pair.native:
+        exchanges[culture.language] = pair.native
+    return {code: vars(one) for code, one in exchanges.items() if one}
+
+
+def suite_toml(name: str, about: dict[str, str], cultures: list[Culture]) -> str:
+    """The suite's own description."""
+    languages = ["en", *dict.fromkeys(one.language for one in cultures if one.language != "en")]
+    lines = [f"# Written by tools/make_harm.py from tools/harm/: change it there.\nname = {quoted(name)}"]
+    lines += [f"{key} = {quoted(text)}" for key, text in about.items()]
+    lines += ['license = "CC-BY-4.0"', 'authors = ["cultev contributors"]', f"source = {quoted(SOURCE)}"]
+    lines += [f"languages = [{', '.join(map(quoted, languages))}]"]
+    for one in cultures:
+        lines += ["", f"[cultures.{one.key}]", f"region = {quoted(one.region)}"]
+        lines += [f"name.{code} = {quoted(text)}" for code, text in one.names.items()]
+    for area, title in AREAS.items():
+        lines += ["", f"[topics.{area}]", f"name.en = {quoted(title)}"]
+    return "\n".join(lines) + "\n"
+
+
+def quoted(text: str) -> str:
+    """A TOML basic string."""
+    return json.dumps(text, ensure_ascii=False)
+
+
+def read(files: list[Path], problems: Problems) -> tuple[dict[str, Template], list[Culture]]:
+    """The templates and the cultures of these files, or of all."""
+    templates = read_templates(TEXTS / "templates.toml", problems)
+    chosen = [path if path.exists() else TEXTS / path for path in files] or sorted((TEXTS / "cultures").glob("*.toml"))
+    return templates, [read_culture(path, templates, problems) for path in chosen]
+
+
+def suites(templates: dict[str, Template], cultures: list[Culture], problems: Problems) -> dict[str, dict[str, str]]:
+    """Suite -> file name -> content."""
+    abouts = read_abouts(TEXTS / "suites.toml", ("harm-core", "harm-pairs"), problems)
+    made: dict[str, dict[str, str]] = {}
+    for name, of_culture in (("harm-core", core_items), ("harm-pairs", pair_items)):
+        items = [item for one in cultures for item in of_culture(templates, one)]
+        made[name] = {
+            "suite.toml": suite_toml(name, abouts[name], cultures),
+            "items.jsonl": "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items),
+        }
+    return made
+
+
+def main() -> int:
+    """Check, and write unless only a check was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    parser.add_argument("files", nargs="*", type=Path, help="with --check: only these cultures' files")
+    options = parser.parse_args()
+    if options.files and not options.check:
+        parser.error("name files only with --check: a suite is written from all cultures")
+    problems = Problems()
+    templates, cultures = read(options.files, problems)
+    made = {} if problems.found else suites(templates, cultures, problems)
+    for remark in problems.remarks:
+        print(f"look at  {remark}")
+    for complaint in problems.found:
+        print(f"wrong    {complaint}")
+    for one in cultures:
+        print(
+            f"{one.key}: {len(templates)} templates, {len(one.locals)} local items, {len(one.pairs)} harm pairs "
+            f"({sum(1 for p in one.pairs if p.native)} native), {len(one.helpful)} helpful pairs"
+        )
+    if problems.found:
+        print(f"{len(problems.found)} complaints")
+        return 1
+    if not options.check:
+        for name, files in made.items():
+            folder = ROOT / "suites" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            for file, content in files.items():
+                (folder / file).write_text(content, encoding="utf-8", newline="\n")
+            print(f"{name}: {files['items.jsonl'].count(chr(10))} items")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
