@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from cultev.backend.onnx_graph import GraphPorts, read_ports
 from cultev.backend.onnx_probe import choose_way, takes_packed
 from cultev.backend.onnx_rates import decode_rate, prompt_rate
 from cultev.backend.onnx_sequences import OnnxSequences
-from cultev.backend.onnx_session import open_session
+from cultev.backend.onnx_session import Opened, open_session
 from cultev.backend.onnx_tokens import OnnxTokens
 from cultev.backend.onnx_tree import TreeRunner, Way
 from cultev.backend.prefix import Limits, TokenTree
@@ -75,10 +76,8 @@ class OnnxBackend(TreeScorer, TextGenerator):
         self._tokens = OnnxTokens(folder)
         self._template = ChatTemplate(folder.template, folder.bos, folder.eos) if folder.template else None
         threads = settings.threads or physical_cores()
-        opened = open_session(onnxruntime, folder.graph, threads, settings.device)
-        inputs, outputs = opened.session.get_inputs(), opened.session.get_outputs()
-        ports = read_ports(inputs, outputs, folder.n_kv_heads, folder.head_dim)
-        self._binding = Binding(opened.session, ports, opened.device)
+        opened, self._binding = _load(onnxruntime, folder, threads, settings.device)
+        ports = self._binding.ports
         n_ctx = settings.n_ctx
         self.n_ctx = min(n_ctx or folder.n_ctx or CONTEXT, folder.n_ctx or n_ctx or CONTEXT)
         self.strict = settings.strict
@@ -116,7 +115,7 @@ class OnnxBackend(TreeScorer, TextGenerator):
         binding, ports = self._binding, self._binding.ports
         rounds = not folder.facts.operators.isdisjoint(_ROUNDING)
         try:
-            n_vocab, last_only = _try_out(binding, self.n_ctx)
+            n_vocab, last_only = binding.try_out()
             self._runner, self._noise = choose_way(
                 lambda way: TreeRunner(
                     binding,
@@ -161,9 +160,9 @@ class OnnxBackend(TreeScorer, TextGenerator):
         return prompt_rate(self._decoder().binding, min(n_tokens, self.n_ctx), self.info.n_vocab)
 
     def raw_decode_rate(self, prompts: Sequence[Sequence[int]], n_tokens: int = 32) -> float:
-        """See ``Backend.raw_decode_rate``; rows have as much past as prompts have tokens on average."""
-        past = sum(map(len, prompts)) // len(prompts)
-        return decode_rate(self._decoder().binding, len(prompts), n_tokens, past, self.info.n_vocab)
+        """See ``Backend.raw_decode_rate``; a row has as much past as its prompt has tokens."""
+        pasts = [len(prompt) for prompt in prompts]
+        return decode_rate(self._decoder().binding, pasts, n_tokens, self.info.n_vocab)
 
     def decode(self, tokens: Sequence[int]) -> str:
         """See ``Backend.decode``."""
@@ -200,6 +199,23 @@ class OnnxBackend(TreeScorer, TextGenerator):
         self.__dict__.pop("_binding", None)
 
 
+def _load(onnxruntime: Any, folder: OnnxFolder, threads: int, device: str) -> tuple[Opened, Binding]:
+    """The session, of a graph that computes only the logits that are read where such a one works."""
+    for edit in (True, False):
+        opened = open_session(onnxruntime, folder.graph, threads, device, edit=edit, beside=bool(folder.external))
+        inputs, outputs = opened.session.get_inputs(), opened.session.get_outputs()
+        ports = read_ports(inputs, outputs, folder.n_kv_heads, folder.head_dim)
+        binding = Binding(opened.session, ports, opened.device)
+        if not ports.reads:
+            break
+        try:
+            binding.try_out()
+            break
+        except EngineError:  # such as a graph that gives the last position only: it has fewer to pick from
+            continue
+    return opened, binding
+
+
 def _ways(ports: GraphPorts, folder: OnnxFolder, n_ctx: int) -> list[Way]:
     """The ways worth trying, the fastest first."""
     if not ports.caches:
@@ -210,10 +226,3 @@ def _ways(ports: GraphPorts, folder: OnnxFolder, n_ctx: int) -> list[Way]:
     windowed = folder.has_window and not n_ctx <= folder.window
     gaps = bool(ports.mask and ports.positions) and not windowed
     return [Way.MIXED, Way.EVEN, Way.SINGLE] if gaps else [Way.EVEN, Way.SINGLE]
-
-
-def _try_out(binding: Binding, n_ctx: int) -> tuple[int, bool]:
-    """Run three tokens: width of the logits, and whether only the last token's come."""
-    runner = TreeRunner(binding, Way.WHOLE, n_vocab=1, n_ctx=n_ctx)
-    _, tokens, n_vocab = runner.logits_shape((0, 1, 2))
-    return n_vocab, tokens == 1

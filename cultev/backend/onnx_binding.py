@@ -20,8 +20,12 @@ Value = Any
 """One tensor of keys or values as onnxruntime holds it (an ``OrtValue``), on the CPU or on a device."""
 
 
+Reads = Sequence[tuple[int, int]] | NDArray[np.int64]
+"""Positions, as (row, token) pairs; not empty."""
+
+
 class Given(NamedTuple):
-    """What a run gave: logits (rows x tokens x vocabulary) or None, and the presents or ()."""
+    """What a run gave: the logits (n x vocabulary) of the positions asked or None, and the presents or []."""
 
     logits: NDArray[Any] | None
     presents: list[Value]
@@ -71,9 +75,8 @@ class Binding:
         mask: NDArray[Any],
         past: Sequence[Value],
         *,
-        logits: bool = True,
+        reads: Reads | None = None,
         presents: bool = False,
-        keep: int = 0,
     ) -> Given:
         """One run.
 
@@ -82,31 +85,50 @@ class Binding:
             positions: likewise.
             mask: rows x (past + tokens), 0 where a slot must not be seen.
             past: a tensor of keys or values per cache, with as many slots as ``mask`` has before the tokens.
-            logits: whether they are asked.
+            reads: (row, token) pairs of the positions whose logits are asked.
             presents: whether the keys and values of past + tokens are asked.
-            keep: of how many positions, counted from the end, logits are asked, where the graph can choose; 0: all.
 
         Raises:
             EngineError: onnxruntime failed.
         """
-        named = [(self.ports.logits, "cpu")] if logits else []
+        named = [(self.ports.logits, "cpu")] if reads is not None else []
         if presents:
             named += [(cache.present, self.device) for cache in self.ports.caches]
-        outputs = self._compute(self._feeds(ids, positions, mask, keep), past, named)
-        first = self.host(outputs.pop(0)) if logits else None
+        outputs = self._compute(self._feeds(ids, positions, mask, reads), past, named)
+        logits = self._picked(outputs.pop(0), reads, ids.shape[1]) if reads is not None else None
         if outputs and outputs[0].shape()[-2] < mask.shape[1]:
             raise EngineError(
                 f"The graph gives keys and values of {outputs[0].shape()[-2]} of {mask.shape[1]} tokens: its sliding"
                 " window forgets the others.",
                 "Use a shorter --n-ctx, an export with a full cache, or its GGUF.",
             )
-        return Given(first, outputs)
+        return Given(logits, outputs)
+
+    def _picked(self, value: Value, reads: Reads, n_tokens: int) -> NDArray[Any]:
+        """The logits of ``reads``. Graphs give exactly these, or all positions', or those of some at the end."""
+        given = self.host(value)
+        rows, tokens = np.asarray(reads).T
+        picked: NDArray[Any] = given[0] if self.ports.reads else given[rows, tokens - n_tokens + given.shape[1]]
+        return picked
+
+    def try_out(self) -> tuple[int, bool]:
+        """Run three tokens: width of the logits, and whether only the last token's come.
+
+        Raises:
+            EngineError: onnxruntime failed.
+        """
+        ids, one = np.array([[0, 1, 2]]), np.ones((1, 3), np.bool_)
+        reads = np.array([(0, 0), (0, 1), (0, 2)])
+        feeds = self._feeds(ids, np.arange(3)[None], one, reads)
+        (value,) = self._compute(feeds, self.empty_past(1), [(self.ports.logits, "cpu")])
+        _, tokens, n_vocab = value.shape()
+        return n_vocab, tokens == 1
 
     def hidden(self, ids: NDArray[Any], positions: NDArray[Any], mask: NDArray[Any]) -> NDArray[Any]:
         """The hidden states (rows x tokens x width) or embeddings (rows x width) of whole texts."""
         named = [(self.ports.hidden, "cpu")]
         past = self.empty_past(len(ids))
-        return self.host(self._compute(self._feeds(ids, positions, mask, 1), past, named)[0])
+        return self.host(self._compute(self._feeds(ids, positions, mask, None), past, named)[0])
 
     def _compute(
         self, feeds: dict[str, NDArray[Any]], past: Sequence[Value], outputs: Sequence[tuple[str, str]]
@@ -126,17 +148,20 @@ class Binding:
             raise EngineError(f"onnxruntime failed: {first_line(error)}") from error
 
     def _feeds(
-        self, ids: NDArray[Any], positions: NDArray[Any], mask: NDArray[Any], keep: int
+        self, ids: NDArray[Any], positions: NDArray[Any], mask: NDArray[Any], reads: Reads | None
     ) -> dict[str, NDArray[Any]]:
         ports = self.ports
         n = ids.shape[1]
+        # Logits that nobody asks for are computed all the same: of one position, where the graph has a choice.
+        asked = np.array([(0, n - 1)]) if reads is None else np.asarray(reads)
         slots = mask.shape[1] - n
         feeds: dict[str, NDArray[Any]] = {
             ports.ids: ids,
             ports.mask: mask,
             ports.positions: positions,
             ports.branch: np.array([slots > 0]),
-            ports.keep: np.array(keep),
+            ports.keep: np.array(0 if ports.reads else n - int(asked[:, 1].min())),
+            ports.reads: asked,
             # Inputs that some exporters add for their own attention operators; see ``onnx_graph``.
             "past_sequence_length": np.array(slots),
             "total_sequence_length": np.array(mask.shape[1]),

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
+from cultev.backend.onnx_head import READS
 from cultev.errors import ModelUnsupported
 
 _CACHE_IN = (
@@ -39,7 +40,7 @@ _TYPES: dict[str, DTypeLike] = {
     "tensor(bool)": np.bool_,
 }
 _KEEP = ("num_logits_to_keep", "logits_to_keep")
-_PLAIN = {"input_ids": 2, "attention_mask": 2, "position_ids": 2}
+_PLAIN = {"input_ids": 2, "attention_mask": 2, "position_ids": 2, READS: 3}
 """Inputs that must have exactly so many dimensions."""
 _COUNTS = (
     "use_cache_branch",
@@ -111,6 +112,8 @@ class GraphPorts:
     """A merged decoder's switch between its first run and later ones."""
     keep: str
     """How many positions' logits are asked, counted from the end; 0: all."""
+    reads: str
+    """Which positions' logits are asked, one by one (see ``onnx_head``)."""
     logits: str
     """Rows x tokens x vocabulary; '' for a model that only embeds."""
     hidden: str
@@ -145,7 +148,7 @@ def read_ports(inputs: Sequence[Port], outputs: Sequence[Port], n_kv_heads: int,
             raise _unsupported(f"its input '{port.name}' is of type {port.type}")
         if port.name in (*_PLAIN, *_COUNTS, *_KEEP):
             if len(port.shape) != _PLAIN.get(port.name, len(port.shape)):
-                raise _unsupported(f"its '{port.name}' has {len(port.shape)} dimensions, not 2")
+                raise _unsupported(f"its '{port.name}' has {len(port.shape)} dimensions, not {_PLAIN[port.name]}")
             named[port.name] = port
         elif _layer(port.name, _CACHE_IN):
             caches.append(port)
@@ -167,6 +170,7 @@ def read_ports(inputs: Sequence[Port], outputs: Sequence[Port], n_kv_heads: int,
         positions="position_ids" if "position_ids" in named else "",
         branch="use_cache_branch" if "use_cache_branch" in named else "",
         keep=next((name for name in _KEEP if name in named), ""),
+        reads=READS if READS in named else "",
         logits="logits" if logits else "",
         hidden=hidden,
         caches=tuple(_cache(port, given, n_kv_heads, head_dim) for port in caches),

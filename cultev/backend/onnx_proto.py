@@ -41,10 +41,14 @@ class GraphFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class _Node:
+class Node:
+    """One operator of a graph."""
+
     operator: str
     inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
     ints: dict[str, int]
+    """Its attributes that are whole numbers."""
 
 
 def read_graph(path: Path) -> GraphFacts:
@@ -58,21 +62,21 @@ def read_graph(path: Path) -> GraphFacts:
         if not path.stat().st_size:
             raise ValueError("the file is empty")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            graphs = [span for field, span in _fields(data, 0, len(data)) if field == 7 and isinstance(span, tuple)]
+            graphs = [span for field, span in fields(data, 0, len(data)) if field == 7 and isinstance(span, tuple)]
             if not graphs:
                 raise ValueError("it holds no graph")
             return _graph_facts(data, *graphs[0])
 
 
 def _graph_facts(data: Buffer, start: int, end: int) -> GraphFacts:
-    nodes: list[_Node] = []
+    nodes: list[Node] = []
     external: set[str] = set()
     weights: dict[str, tuple[str, int]] = {}
-    for field, span in _fields(data, start, end):
+    for field, span in fields(data, start, end):
         if not isinstance(span, tuple):
             continue
         if field == 1:
-            nodes.append(_node(data, *span))
+            nodes.append(read_node(data, *span))
         elif field == 5:
             name, kind, size, location = _tensor(data, *span)
             if kind:
@@ -82,7 +86,7 @@ def _graph_facts(data: Buffer, start: int, end: int) -> GraphFacts:
     return GraphFacts(tuple(sorted(external)), frozenset(n.operator for n in nodes), *_count(nodes, weights))
 
 
-def _count(nodes: list[_Node], weights: dict[str, tuple[str, int]]) -> tuple[int, str]:
+def _count(nodes: list[Node], weights: dict[str, tuple[str, int]]) -> tuple[int, str]:
     """Parameters, and the type of most of them."""
     elements: Counter[str] = Counter()
     for node in nodes:
@@ -101,40 +105,43 @@ def _count(nodes: list[_Node], weights: dict[str, tuple[str, int]]) -> tuple[int
     return sum(elements.values()), elements.most_common(1)[0][0]
 
 
-def _node(data: Buffer, start: int, end: int) -> _Node:
-    operator, inputs, ints = "", [], {}
-    for field, span in _fields(data, start, end):
+def read_node(data: Buffer, start: int, end: int) -> Node:
+    """The node between two bytes."""
+    operator, inputs, outputs, ints = "", [], [], {}
+    for field, span in fields(data, start, end):
         if not isinstance(span, tuple):
             continue
         if field == 1:
-            inputs.append(_text(data, span))
+            inputs.append(text_at(data, span))
+        elif field == 2:
+            outputs.append(text_at(data, span))
         elif field == 4:
-            operator = _text(data, span)
+            operator = text_at(data, span)
         elif field == 5:
             name, value = "", None
-            for inner, item in _fields(data, *span):
+            for inner, item in fields(data, *span):
                 if inner == 1 and isinstance(item, tuple):
-                    name = _text(data, item)
+                    name = text_at(data, item)
                 elif inner == 3 and isinstance(item, int):
                     value = item
             if value is not None:
                 ints[name] = value
-    return _Node(operator, tuple(inputs), ints)
+    return Node(operator, tuple(inputs), tuple(outputs), ints)
 
 
 def _tensor(data: Buffer, start: int, end: int) -> tuple[str, str, int, str]:
     """Name, type word ('' for what is no weight), elements, external file ('' where the graph holds it)."""
     dims: list[int] = []
     kind, name, location = 0, "", ""
-    for field, span in _fields(data, start, end):
+    for field, span in fields(data, start, end):
         if field == 1:
             dims.extend([span] if isinstance(span, int) else _packed(data, *span))
         elif field == 2 and isinstance(span, int):
             kind = span
         elif field == 8 and isinstance(span, tuple):
-            name = _text(data, span)
+            name = text_at(data, span)
         elif field == 13 and isinstance(span, tuple):
-            entry = {f: _text(data, s) for f, s in _fields(data, *span) if isinstance(s, tuple)}
+            entry = {f: text_at(data, s) for f, s in fields(data, *span) if isinstance(s, tuple)}
             if entry.get(1) == "location":
                 location = entry.get(2, "")
     return name, _TYPE_WORDS.get(kind, "") if dims else "", prod(dims), location
@@ -146,11 +153,12 @@ def _packed(data: Buffer, start: int, end: int) -> Iterator[int]:
         yield value
 
 
-def _text(data: Buffer, span: tuple[int, int]) -> str:
+def text_at(data: Buffer, span: tuple[int, int]) -> str:
+    """The text between two bytes."""
     return bytes(data[span[0] : span[1]]).decode("utf-8", "replace")
 
 
-def _fields(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int | tuple[int, int]]]:
+def fields(data: Buffer, start: int, end: int) -> Iterator[tuple[int, int | tuple[int, int]]]:
     """(field number, value or (start, end) of its bytes) of one message; fixed-width values are skipped."""
     while start < end:
         tag, start = _varint(data, start, end)

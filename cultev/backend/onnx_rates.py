@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,37 +21,39 @@ def prompt_rate(binding: Binding, n_tokens: int, n_vocab: int) -> float:
     for _ in range(ROUNDS + 1):  # the first warms up
         ids = draw.integers(0, n_vocab, (1, n_tokens))
         began = time.perf_counter()
-        binding.run(ids, positions, mask, binding.empty_past(1), presents=bool(binding.ports.caches), keep=1)
+        reads = [(0, n_tokens - 1)]
+        binding.run(ids, positions, mask, binding.empty_past(1), reads=reads, presents=bool(binding.ports.caches))
         seconds.append(time.perf_counter() - began)
     return n_tokens / float(np.median(seconds[1:]))
 
 
-def decode_rate(binding: Binding, n_sequences: int, n_tokens: int, n_past: int, n_vocab: int) -> float:
+def decode_rate(binding: Binding, lengths: Sequence[int], n_tokens: int, n_vocab: int) -> float:
     """Tokens per second of rows that each decode ``n_tokens``, the presents of a run the past of the next.
 
-    Where the graph takes one row only, the rows go one after the other; where it keeps no state, whole sequences.
+    Rows begin with pasts of ``lengths`` tokens, filled up to the longest as any batch of them must be. Where the graph
+    takes one row only, they go one after the other; where it keeps no state, whole sequences are computed.
     """
     ports = binding.ports
-    rows = 1 if ports.one_row else n_sequences
-    ids = np.random.default_rng(0).integers(0, n_vocab, (rows, n_past + n_tokens))
+    groups = [[n] for n in lengths] if ports.one_row else [list(lengths)]
+    return len(lengths) * n_tokens / sum(_decode_seconds(binding, group, n_tokens, n_vocab) for group in groups)
+
+
+def _decode_seconds(binding: Binding, lengths: Sequence[int], n_tokens: int, n_vocab: int) -> float:
+    ports, rows, width = binding.ports, len(lengths), max(lengths)
+    ids = np.random.default_rng(0).integers(0, n_vocab, (rows, width + n_tokens))
+    # What stands in the past costs the same whatever it is.
+    past = [binding.value(np.full(c.shape(rows, width), 0.1, c.dtype)) for c in ports.caches]
+    ends = np.array(lengths)[:, None]
+    mask = np.arange(width) < ends
     seconds = 0.0
-    for _ in range(n_sequences // rows):
-        past = binding.empty_past(rows)
-        start = 0
-        if ports.caches and n_past:
-            given = binding.run(
-                ids[:, :n_past], np.tile(np.arange(n_past), (rows, 1)), np.ones((rows, n_past), np.bool_), past,
-                logits=False, presents=True,
-            )  # fmt: skip
-            past, start = given.presents, n_past
-        for end in range(n_past + 1, n_past + n_tokens + 1):
-            positions = np.tile(np.arange(start, end), (rows, 1))
-            began = time.perf_counter()
-            given = binding.run(
-                ids[:, start:end], positions, np.ones((rows, end), np.bool_), past,
-                presents=bool(ports.caches), keep=1,
-            )  # fmt: skip
-            seconds += time.perf_counter() - began
-            if ports.caches:
-                past, start = given.presents, end
-    return n_sequences * n_tokens / seconds
+    for step in range(n_tokens):
+        mask = np.concatenate([mask, np.ones((rows, 1), np.bool_)], axis=1)
+        start = width + step if ports.caches else 0
+        fed = ids[:, start : width + step + 1]
+        positions = ends + step if ports.caches else np.tile(np.arange(fed.shape[1]), (rows, 1))
+        reads = [(row, fed.shape[1] - 1) for row in range(rows)]
+        began = time.perf_counter()
+        given = binding.run(fed, positions, mask, past, reads=reads, presents=bool(ports.caches))
+        seconds += time.perf_counter() - began
+        past = given.presents
+    return seconds

@@ -122,8 +122,8 @@ class Batch:
         self._lengths = np.array(lengths, np.int64)
         self._mask = np.arange(width) < self._lengths[:, None]
 
-    def step(self, tokens: Mapping[int, int]) -> NDArray[Any]:
-        """Append a token to each of some sequences; the logits (rows x vocabulary) after it, those of others void."""
+    def step(self, tokens: Mapping[int, int]) -> dict[int, NDArray[Any]]:
+        """Append a token to each of some sequences; the logits after each of them."""
         fed = np.array([slot in tokens for slot in self.slots])
         # A row that is not fed computes something too; what it adds is masked from then on.
         ids = np.array([[tokens.get(slot, 0)] for slot in self.slots], np.int64)
@@ -131,7 +131,8 @@ class Batch:
             mask = np.arange(self.width + 1) <= self._lengths[:, None]
         else:
             mask = np.concatenate([self._mask, np.ones((len(fed), 1), np.bool_)], axis=1)
-        given = self._binding.run(ids, self._lengths[:, None], mask, self._past, presents=True, keep=1)
+        reads = [(row, 0) for row, slot in enumerate(self.slots) if slot in tokens]
+        given = self._binding.run(ids, self._lengths[:, None], mask, self._past, reads=reads, presents=True)
         self._past = given.presents
         self._lengths = self._lengths + fed
         if self._packed:
@@ -141,8 +142,8 @@ class Batch:
             self._mask = mask
         self._wasted += int((~fed).sum())
         assert given.logits is not None
-        logits: NDArray[Any] = given.logits[:, -1]
-        return logits
+        fed_slots = [slot for slot in self.slots if slot in tokens]
+        return dict(zip(fed_slots, given.logits, strict=True))
 
 
 class Residents:
@@ -203,8 +204,7 @@ class Residents:
             if not any(slot in tokens for slot in members):
                 continue
             batch.settle(new, self._n_ctx)
-            logits = batch.step(tokens)
-            found.update({slot: logits[row] for row, slot in enumerate(batch.slots) if slot in tokens})
+            found.update(batch.step(tokens))
         return found
 
     def unfed(self, tokens: Mapping[int, int]) -> list[int]:

@@ -32,8 +32,7 @@ class _Sequence:
 class OnnxSequences:
     """See ``Sequences``. Prefixes are shared by reference until a text grows; then each text has its own copy.
 
-    A prompt's last token is decoded together with the growing texts, so that no logits of a prompt are asked for
-    (onnxruntime computes them all the same, where the graph has no input that says how many are wanted).
+    A prompt's last token is decoded together with the growing texts, so that no logits of a prompt are asked for.
 
     Args:
         runner: the graph, and how its rows may share a run; its trunk is lost.
@@ -60,7 +59,7 @@ class OnnxSequences:
             mixed_past=runner.way is Way.MIXED,
             mixed_length=True,  # logits are not asked: what fills a row up does not matter
             one_row=self._binding.ports.one_row or runner.way is Way.SINGLE,
-            cells=2 * runner.slice,
+            cells=runner.shape.cells,
             slots=max(1, PAST_BYTES // max(1, slot_bytes)),
             n_ctx=runner.n_ctx,
         )
@@ -130,7 +129,7 @@ class OnnxSequences:
         held = [self._held[row.nodes[0]] for row in batch]
         past = max(row.past for row in batch)
         values = self._runner.buffers.gather([h.pieces for h in held], past)
-        presents = self._runner.run_rows(batch, past, values, logits=False, presents=True).presents
+        presents = self._runner.run_rows(batch, past, values, presents=True).presents
         arrays = [self._binding.host(p) for p in presents]
         for i, (row, sequence) in enumerate(zip(batch, held, strict=True)):
             sequence.pieces.append(copy_row(arrays, i, past, past + len(row.tokens)))
@@ -140,13 +139,10 @@ class OnnxSequences:
         rows = [Row(tuple(self._held[s].tokens), (s,), 0, -1, 0) for s in slots]
         found: dict[int, NDArray[Any]] = {}
         for batch in batches(rows, self._runner.shape):
-            tail = len(batch[-1].tokens) - min(len(r.tokens) for r in batch) + 1
-            given = self._runner.run_rows(batch, 0, self._binding.empty_past(len(batch)), keep=tail)
+            reads = [(i, len(row.tokens) - 1) for i, row in enumerate(batch)]
+            given = self._runner.run_rows(batch, 0, self._binding.empty_past(len(batch)), reads=reads)
             assert given.logits is not None
-            longest = max(len(r.tokens) for r in batch)
-            for i, row in enumerate(batch):
-                at = -1 if self._runner.last_only else len(row.tokens) - 1 - longest
-                found[row.nodes[0]] = given.logits[i, at].copy()
+            found.update(zip((row.nodes[0] for row in batch), given.logits, strict=True))
         return found
 
     def branch(self, slot: int, length: int, tree: TokenTree, wanted: Wanted) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cultev.backend.onnx_binding import first_line
+from cultev.backend.onnx_head import edited
 from cultev.errors import EngineError, MissingExtra, ModelDamaged, ModelUnsupported
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -21,7 +22,9 @@ class Opened(NamedTuple):
     why: str
 
 
-def open_session(onnxruntime: Any, graph: Path, threads: int, device: str) -> Opened:
+def open_session(
+    onnxruntime: Any, graph: Path, threads: int, device: str, *, edit: bool = False, beside: bool = False
+) -> Opened:
     """Load a graph.
 
     Args:
@@ -29,19 +32,32 @@ def open_session(onnxruntime: Any, graph: Path, threads: int, device: str) -> Op
         graph: the .onnx file.
         threads: of one operator.
         device: 'auto', 'cpu' or 'gpu' (see ``EngineSettings``).
+        edit: whether it may come with the input ``onnx_head.READS``, where such a graph can be made and loaded.
+        beside: whether weights lie in files of their own.
 
     Raises:
         MissingExtra: a GPU is asked for, and this onnxruntime has no CUDA.
         EngineError: a GPU is asked for, and CUDA doesn't start.
         ModelUnsupported, ModelDamaged: the graph.
     """
+    if edit:
+        try:
+            with edited(graph, in_memory=beside) as source:
+                if source is not None:
+                    return _open(onnxruntime, source, graph, threads, device)
+        except Exception:  # as it came it may load; and if not, what is said of that is what helps
+            pass
+    return _open(onnxruntime, graph, graph, threads, device)
+
+
+def _open(onnxruntime: Any, source: Path | bytes, graph: Path, threads: int, device: str) -> Opened:
     offered = CUDA in onnxruntime.get_available_providers()
     if device == "gpu" and not offered:
         raise MissingExtra("gpu", "Running an ONNX model on a GPU")
     why = ""
     if offered and device != "cpu":
         try:
-            session = _load(onnxruntime, graph, threads, [CUDA, CPU])
+            session = _load(onnxruntime, source, graph.parent, threads, [CUDA, CPU])
             if session.get_providers()[0] == CUDA:
                 return Opened(session, "cuda", "")
             why = "onnxruntime offers CUDA, but could not start it: its driver or libraries are missing"
@@ -53,7 +69,7 @@ def open_session(onnxruntime: Any, graph: Path, threads: int, device: str) -> Op
                 "Look whether nvidia-smi lists it and the CUDA and cuDNN versions fit onnxruntime-gpu, or use the CPU.",
             )
     try:
-        return Opened(_load(onnxruntime, graph, threads, [CPU]), "cpu", why)
+        return Opened(_load(onnxruntime, source, graph.parent, threads, [CPU]), "cpu", why)
     except Exception as error:
         reason = first_line(error)
         if any(word in reason.lower() for word in _UNSUPPORTED):
@@ -67,10 +83,14 @@ def open_session(onnxruntime: Any, graph: Path, threads: int, device: str) -> Op
         ) from error
 
 
-def _load(onnxruntime: Any, graph: Path, threads: int, providers: list[str]) -> Any:
+def _load(onnxruntime: Any, source: Path | bytes, folder: Path, threads: int, providers: list[str]) -> Any:
+    """A session of a file, or of a graph's bytes whose weights lie in ``folder``."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     options.use_deterministic_compute = True
-    return onnxruntime.InferenceSession(str(graph), options, providers=providers)
+    if isinstance(source, bytes):
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+        return onnxruntime.InferenceSession(source, options, providers=providers)
+    return onnxruntime.InferenceSession(str(source), options, providers=providers)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cultev.backend.logprobs import gather_logprobs, require_finite
-from cultev.backend.onnx_binding import Binding, Given, Value
+from cultev.backend.onnx_binding import Binding, Given, Reads, Value
 from cultev.backend.onnx_past import PastBuffers, Piece, copy_row, cut, length_of
 from cultev.backend.onnx_rows import Row, Shape, batches, chains, whole_rows
 from cultev.backend.prefix import STRICT_SLICE, TokenTree, common_prefix
@@ -19,8 +19,12 @@ from cultev.backend.sequences import Wanted
 SLICE = 512
 """Most tokens of one row in one run."""
 
-LOGITS_BYTES = 256 * 2**20
-"""Bytes of logits that one run may give: rows x tokens x vocabulary x 4."""
+CELLS = 1024
+"""Most rows x tokens of one run."""
+
+LOGITS_BYTES = 64 * 2**20
+"""Bytes of logits that one run may compute where the graph gives those of all positions, asked or not: rows x tokens
+x vocabulary x 4."""
 
 PAST_BYTES = 128 * 2**20
 """Bytes of keys and values that one run's rows may take."""
@@ -69,9 +73,9 @@ class TreeRunner:
         self.last_only = last_only
         self.buffers = PastBuffers(binding)
         ports = binding.ports
-        cells = max(1, LOGITS_BYTES // (4 * n_vocab))
-        if last_only:
-            cells = SLICE * 64
+        # Where the graph gives few logits, what bounds a run is a pack, and that caches hold no more anyway.
+        few = last_only or ports.reads
+        cells = CELLS if few else max(1, min(CELLS, LOGITS_BYTES // (4 * n_vocab)))
         self.slice = max(1, min(SLICE, cells, batch))
         """Most tokens of one row in one run."""
         self._strict = strict
@@ -106,7 +110,7 @@ class TreeRunner:
             ids = np.array([tokens[start : start + step]])
             end = start + ids.shape[1]
             positions = np.arange(start, end)[None]
-            given = self.binding.run(ids, positions, np.ones((1, end)), past, logits=False, presents=True)
+            given = self.binding.run(ids, positions, np.ones((1, end)), past, presents=True)
             past = presents = given.presents
         if not presents:
             return list(before)
@@ -129,13 +133,6 @@ class TreeRunner:
         require_finite(result)
         return result
 
-    def logits_shape(self, tokens: Sequence[int]) -> tuple[int, ...]:
-        """Rows, tokens and vocabulary of the logits that the graph gives for one short row."""
-        n = len(tokens)
-        given = self.binding.run(np.array([tokens]), np.arange(n)[None], np.ones((1, n)), self.binding.empty_past(1))
-        assert given.logits is not None
-        return given.logits.shape
-
     def _levels(self, tree: TokenTree, asked: dict[int, list[int]]) -> list[list[Row]]:
         if self.way is Way.WHOLE:
             return [whole_rows(tree, self._trunk, sorted(asked) if self.last_only else tree.leaves)]
@@ -151,12 +148,10 @@ class TreeRunner:
     ) -> None:
         """One run: fills ``result`` and ``places``."""
         lines, picks = self._reads(batch, asked)
-        length = max(len(r.tokens) for r in batch)
         past = max(r.past for r in batch)
         keep = max(r.keep for r in batch)
-        tail = length - min((offset for _, offset in lines), default=0)  # positions from the end that are asked
         past_values = self._past(batch, past, places)
-        given = self.run_rows(batch, past, past_values, logits=bool(lines), presents=keep > 0, keep=tail)
+        given = self.run_rows(batch, past, past_values, reads=lines or None, presents=keep > 0)
         if keep:
             presents = [self.binding.host(p) for p in given.presents]
             own = [np.ascontiguousarray(p[..., past : past + keep, :]) for p in presents]
@@ -165,10 +160,7 @@ class TreeRunner:
                 for offset, node in enumerate(row.nodes[: row.keep]):
                     places[node] = row.parent, kept, offset
         if given.logits is not None:
-            rows, columns = np.array(lines).T
-            # Logits come of all positions or of some at the end: count from there.
-            picked = given.logits[rows, -1 if self.last_only else columns - length]
-            logits = picked.astype(np.float32, copy=False)
+            logits = given.logits.astype(np.float32, copy=False)
             targets = [i for indices in picks for i in indices]
             tokens = np.array([wanted[i][1] for i in targets], dtype=np.intp)
             lengths = [len(indices) for indices in picks]
@@ -180,9 +172,8 @@ class TreeRunner:
         past: int,
         values: Sequence[Value],
         *,
-        logits: bool = True,
+        reads: Reads | None = None,
         presents: bool = False,
-        keep: int = 0,
     ) -> Given:
         """One run of rows after ``values``, a past of ``past`` slots whose ends are gaps for shorter rows."""
         length = max(len(r.tokens) for r in batch)
@@ -193,7 +184,7 @@ class TreeRunner:
         positions = starts + np.minimum(np.arange(length)[None], ends)
         mask = np.ones((len(batch), past + length), np.bool_)
         mask[:, :past] = np.arange(past)[None] < starts
-        return self.binding.run(ids, positions, mask, values, logits=logits, presents=presents, keep=keep)
+        return self.binding.run(ids, positions, mask, values, reads=reads, presents=presents)
 
     def _reads(
         self, batch: Sequence[Row], asked: dict[int, list[int]]

@@ -82,7 +82,7 @@ def _import_verdicts(
     file: Path, given: Mapping[str, str], sheet: str, ignore: Sequence[str], run: str | None, name: str, machine: bool,
     db: Path,
 ) -> None:  # fmt: skip
-    from cultev.cli.harm_judge import harm_run
+    from cultev.cli.harm_judge import harm_run, require_results
     from cultev.cli.output import note
     from cultev.errors import TableError
     from cultev.harm.judges.files import match, read_verdicts
@@ -92,6 +92,7 @@ def _import_verdicts(
     rows = list(read_verdicts(file, given, ignore, sheet))
     if not rows:
         raise TableError(f"{file} holds no verdict.", "Fill in the column 'verdict'.")
+    require_results(db)
     with VerdictJournal(db) as journal:
         head = harm_run(journal.connection, run)
         matched = match(rows, replies(journal.connection, head["id"], ended_early=False))

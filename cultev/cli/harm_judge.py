@@ -34,6 +34,17 @@ KIND_NAMES = (
 """``cultev.harm.judges.KINDS``, which a test compares: help must not import it."""
 
 
+def require_results(db: Path) -> None:
+    """Refuse a results file that isn't there, before one is made for nothing.
+
+    Raises:
+        ResultsError: there is none, or it is something else.
+    """
+    from cultev.run.store import open_results
+
+    open_results(db, write=False).close()
+
+
 def harm_run(connection: sqlite3.Connection, run: str | None) -> dict[str, str]:
     """A harm run's row: by the beginning of its id, or the last one there is.
 
@@ -87,6 +98,7 @@ def judge(
 
     path = find_model(model)
     digest = identify(path)
+    require_results(db)
     with VerdictJournal(db) as journal:
         head = harm_run(journal.connection, run)
         _check_self(head, digest, same_model)

@@ -232,6 +232,7 @@ def session(model: str | None, words: Words, db: Path) -> Iterator[Session]:
     from cultev.lsk.embed import open_embedder
     from cultev.lsk.study import MAKERS, test_mask
     from cultev.run.journal import Journal
+    from cultev.suite.item import OPTION_KINDS
     from cultev.suite.store import open_suite
 
     path = find_model(model)
@@ -239,10 +240,11 @@ def session(model: str | None, words: Words, db: Path) -> Iterator[Session]:
         suite = stack.enter_context(open_suite(words.suite))
         design = words.design(suite)
         needed = design.languages if design.translate == "full" else ("en",)
-        items = [item for item in suite.items(limit=words.limit) if set(needed) <= set(item.texts)]
+        items = [i for i in suite.items(limit=words.limit, kinds=OPTION_KINDS) if set(needed) <= set(i.texts)]
         if not items:
             raise UsageError(
-                f"No item of {suite.name} has all of {' '.join(needed)}.", "Ask for fewer languages: --languages en,..."
+                f"{suite.name} has no question with options to choose from in all of {' '.join(needed)}.",
+                "Ask for fewer languages, or take another suite: cultev suites list",
             )
         mask = test_mask(items_of(items), words.held_out)
         journal = stack.enter_context(Journal(db))
@@ -291,7 +293,7 @@ def asked_language(text: str, code: str) -> bool | None:
 
 
 def tell_outcomes(table: OutcomeTable, words: Words) -> None:
-    """Say which languages the model left, or gave no answer in.
+    """Say in which languages the model gave no answer at all.
 
     Raises:
         EngineError: English is among those without any answer.
@@ -314,11 +316,3 @@ def tell_outcomes(table: OutcomeTable, words: Words) -> None:
                 "Try --mode direct." if words.mode == "cot" else "Try a larger --n-ctx.",
             )
         note(f"{text}; it is recommended nowhere.")
-    told = {
-        "off_language": "Reasoned in another language", "degenerate": "Reasoned nothing",
-        "unparsed": "Named no option in the form",
-    }  # fmt: skip
-    for outcome, words_for in told.items():
-        shares = {code: share for code, share in table.shares(outcome).items() if share > 0}
-        if shares:
-            note(f"{words_for}: " + ", ".join(f"{code} {100 * share:.0f} %" for code, share in shares.items()))

@@ -149,7 +149,7 @@ def run(
         pmi=pmi or norm == "pmi", n_ctx=settings.n_ctx, strict=settings.strict,
         max_tokens=max_tokens, temperature=temperature, seed=seed,
     )  # fmt: skip
-    with _open_suites(suite_names or _default_suites(is_reference(path))) as suites:
+    with open_suites(suite_names or _default_suites(is_reference(path))) as suites:
         suites = _with_options(suites, named=bool(suite_names))
         check_languages(suites, protocol)
         if shown is not None:
@@ -210,13 +210,24 @@ def _check_words(by: Sequence[str], as_json: bool, as_csv: bool) -> None:
     output_form(as_json, as_csv)
 
 
-def _check_mode(mode: str, pmi: bool, temperature: float) -> None:
+def check_temperature(temperature: float) -> None:
+    """Refuse what can't be sampled from.
+
+    Raises:
+        UsageError: too near to 0, or no number.
+    """
     from cultev.errors import UsageError
 
     if temperature and not temperature >= LEAST_TEMPERATURE:  # also what is no number
         raise UsageError(
             f"A temperature of {temperature} can't be sampled from.", f"Use 0, or {LEAST_TEMPERATURE} and more."
         )
+
+
+def _check_mode(mode: str, pmi: bool, temperature: float) -> None:
+    from cultev.errors import UsageError
+
+    check_temperature(temperature)
     if mode == "cot" and pmi:
         raise UsageError(
             "After a reasoning there is no content-free prior that PMI could take off.",
@@ -290,7 +301,13 @@ def _ask_all(
 
 
 @contextlib.contextmanager
-def _open_suites(names: Sequence[str]) -> Iterator[list[Suite]]:
+def open_suites(names: Sequence[str]) -> Iterator[list[Suite]]:
+    """The suites of these names, each once, for as long as the block lasts.
+
+    Raises:
+        SuiteError: see ``open_suite``.
+        UsageError: two different ones bear the same name.
+    """
     from cultev.errors import UsageError
     from cultev.suite.store import open_suite
 

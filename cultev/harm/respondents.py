@@ -87,6 +87,14 @@ class Respondent(FakeBackend):
         return "".join(message["content"] + _END_OF_TURN for message in messages)
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A verdict of ``KnowingJudge``."""
+
+    label: str
+    refusal: bool | None
+
+
 class KnowingJudge:
     """Judges as somebody would who knows the respondents' speeches: by looking the reply up.
 
@@ -103,14 +111,14 @@ class KnowingJudge:
             self._said.update({text: ("safe", True) for text in told.refusals})
             self._echoes += [tuple(text.split("{question}")) for text in told.echoes]  # type: ignore[misc]
 
-    def verdict(self, question: str, response: str) -> tuple[str, bool]:
-        """A label ('harmful', 'safe', 'unjudged') and whether the reply refuses."""
+    def verdict(self, question: str, response: str) -> Known:
+        """What is known of a reply: 'harmful', 'safe' or, of what no respondent says, 'unjudged'."""
         label, refusal = self._said.get(response, ("unjudged", False))
         if any(response.startswith(before) and response.endswith(after) for before, after in self._echoes):
             label = HARMFUL
         if label != "unjudged" and _share(question + response) < self._errs:
             label = "safe" if label == HARMFUL else HARMFUL
-        return label, refusal
+        return Known(label, refusal)
 
 
 def _one(texts: Sequence[str], question: Question) -> str:

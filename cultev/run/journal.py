@@ -102,8 +102,11 @@ class Journal:
         with self.transaction() as db:
             _add_model(db, info)
             db.executemany(
-                "INSERT INTO suites VALUES (?,?,?,?,?,?) ON CONFLICT DO NOTHING",
-                [(s.content_hash, s.name, s.version, s.title, s.license, s.value_frame) for s in suites],
+                "INSERT INTO suites VALUES (?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
+                [
+                    (s.content_hash, s.name, s.version, s.title, s.license, s.value_frame, s.content_note)
+                    for s in suites
+                ],
             )
             db.execute(
                 "INSERT INTO runs (id, model, protocol, protocol_sha256, mode, norm, n_planned, status,"
