@@ -38,8 +38,8 @@ class Placed:
     """Where a question belongs.
 
     ``culture`` and ``topic`` are '' where they could not be told. ``how``: 'told' (both were given), 'named' (the
-    question names the culture), 'alike' (by likeness alone), 'unlike' (nothing in the suite is like it). ``likeness`` is
-    that of the nearest item, ``nearest``, whose language the comparison was made in is ``compared_in``.
+    question names the culture), 'alike' (by likeness alone), 'unlike' (nothing in the suite is like it). ``likeness``
+    is that of the ``nearest`` item, compared in the language ``compared_in``.
     """
 
     culture: str
