@@ -20,6 +20,7 @@ def map_id(found: LanguageMap) -> str:
     """Twelve hexadecimal digits of what a map was made of; made again from the same, it has the same."""
     made_of = [found.run, found.suite["content_hash"], found.held_out, found.halving, sorted(found.cells)]
     made_of += [found.cells.get("columns"), found.cells.get("embedder")]
+    made_of += [found.prior] if found.prior else []
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
 
 
