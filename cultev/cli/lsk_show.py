@@ -222,6 +222,7 @@ def summary(found: LanguageMap) -> list[str]:
         f"Learned from {found.training} items; {100 * found.held_out:.0f} % of the items are kept for the test"
         " (cultev lsk eval).",
         f"Tokens: {found.tokens_spent:,} of the full table's {found.tokens_full:,} ({100 * share:.0f} %).",
+        *([f"Leans on {found.prior}, as far as this model's own answers bear it out."] if found.prior else []),
         *budget_lines(found),
         "other: the best language beside English, and how many it had right; gain: points it is expected to have over"
         " English, and by how much that may be off; sure: how probable it is that there is any gain."
