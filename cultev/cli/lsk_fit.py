@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cultev.lsk.cells import CellMaker
     from cultev.lsk.gate import GatedRouter
     from cultev.lsk.languagemap import LanguageMap
+    from cultev.lsk.prior import Prior
     from cultev.lsk.table import OutcomeTable
     from cultev.run.journal import Journal
     from cultev.suite.item import Item
@@ -44,6 +45,7 @@ class Words:
     halving: bool
     share: float
     held_out: float
+    prior: Path | None
     settings: EngineSettings
 
     def design(self, suite: Suite) -> Design:
@@ -78,6 +80,10 @@ def table_words(function: F) -> F:
 
     wrapped: Any = engine_options(command)
     for option in (
+        click.option(
+            "--prior", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+            help="Another model's exported map, to lean on as far as this model's answers bear it out.",
+        ),
         click.option(
             "--held-out", type=click.FloatRange(0.0, 0.9), default=0.5, show_default=True, metavar="SHARE",
             help="Share of the items kept for the test; no choice is made on them.",
@@ -165,12 +171,13 @@ class Session:
     filler: Filler
     journal: Journal
     embedder: str
+    prior: Prior | None
 
     def gate(self) -> Any:
         """The policy that ships."""
         from cultev.lsk.gate import Gated
 
-        return Gated(self.maker)
+        return Gated(self.maker, prior=self.prior)
 
     def learn(self) -> OutcomeTable:
         """Ask the training items, in full or by halving; the table of what was asked.
@@ -210,7 +217,8 @@ class Session:
                 "name": self.suite.name, "version": self.suite.version, "content_hash": self.suite.content_hash,
             },
             run=self.filler.run.id, protocol=self.filler.protocol.canonical(), held_out=self.words.held_out,
-            halving=self.words.halving, tokens_full=full,
+            halving=self.words.halving, tokens_full=full, embedder=self.embedder,
+            prior=self.prior.lender if self.prior else "",
         )  # fmt: skip
 
 
@@ -247,6 +255,7 @@ def session(model: str | None, words: Words, db: Path) -> Iterator[Session]:
                 "Ask for fewer languages, or take another suite: cultev suites list",
             )
         mask = test_mask(items_of(items), words.held_out)
+        prior = _prior(words, suite)
         journal = stack.enter_context(Journal(db))
         identify(path)
         most = tuple(budgets.most(items, design.languages, words.max_tokens, design.translate).items())
@@ -263,7 +272,29 @@ def session(model: str | None, words: Words, db: Path) -> Iterator[Session]:
             vectors,
         )  # fmt: skip
         parts = [[item for item, out in zip(items, mask.tolist(), strict=True) if out == wanted] for wanted in (0, 1)]
-        yield Session(words, suite, items, parts[0], parts[1], MAKERS[words.cells], filler, journal, embedder.name)
+        yield Session(
+            words, suite, items, parts[0], parts[1], MAKERS[words.cells], filler, journal, embedder.name, prior
+        )
+
+
+def _prior(words: Words, suite: Suite) -> Prior | None:
+    """The lender's map, None where none is asked for.
+
+    Raises:
+        ResultsError: it is no map.
+        UsageError: it has learned from what is kept for the test now.
+    """
+    from cultev.cli.output import note
+    from cultev.lsk.mapfile import read_map_file
+    from cultev.lsk.prior import prior_of
+
+    if words.prior is None:
+        return None
+    here = {"name": suite.name, "version": suite.version, "content_hash": suite.content_hash}
+    prior = prior_of(read_map_file(words.prior), here, words.held_out, words.limit)
+    for text in (f"Leans on {prior.lender}, as far as this model's answers bear it out.", *prior.notes):
+        note(text)
+    return prior
 
 
 FORM_TOKENS = 1024
