@@ -6,7 +6,7 @@ import click
 
 from cultev.cli.harm_calibrate import calibrate
 from cultev.cli.harm_import import import_
-from cultev.cli.harm_judge import judge
+from cultev.cli.harm_judge import judge, queue
 from cultev.cli.harm_pairs import pairs
 from cultev.cli.harm_run import run
 from cultev.cli.harm_selftest import selftest
@@ -17,11 +17,11 @@ from cultev.cli.harm_show import show
 def harm() -> None:
     """Ask what presupposes something about a culture's people, and see what a model makes of it.
 
-    run asks, judge has another model say what came back, show counts; calibrate corrects judges by people's labels,
-    which import reads. pairs needs no replies: it compares how probable two answers are. selftest shows that the test
-    tells kinds of replies apart. Read `cultev guide harm` first.
+    run asks, judge has another model say what came back, show counts. calibrate corrects judges by the labels of
+    people, whose sheets queue writes and import reads. pairs needs no replies: it compares how probable two answers
+    are. selftest shows that the test tells kinds of replies apart. Read `cultev guide harm` first.
     """
 
 
-for command in (run, judge, show, calibrate, pairs, import_, selftest):
+for command in (run, judge, show, queue, calibrate, pairs, import_, selftest):
     harm.add_command(command)

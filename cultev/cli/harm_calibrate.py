@@ -116,17 +116,21 @@ def _columns(by: tuple[str, ...]) -> list[Column | str]:
 
     columns: list[Column | str] = [Column(name) for name in by]
     columns += [Column("judged", align="right"), Column("labelled", align="right"), hidden("unread")]
-    for name, title in (("raw", "judge says"), ("corrected", "corrected"), ("rogan_gladen", "Rogan-Gladen")):
+    for name, title in (("raw", "judge"), ("corrected", "corrected"), ("rogan_gladen", "Rogan-Gladen")):
         columns += [
-            Column(name, title=title, align="right", show=share, in_table=name != "rogan_gladen"),
+            Column(name, title=title, align="right", show=share),
             Column(f"{name}_interval", title="95 % interval", in_table=name == "corrected", whole=True),
             hidden(f"{name}_low"),
             hidden(f"{name}_high"),
         ]
     for name in ("sensitivity", "specificity"):
-        columns += [Column(name, align="right", show=share), hidden(f"{name}_low"), hidden(f"{name}_high")]
+        columns += [
+            Column(name, title=f"{name[:4]}.", align="right", show=share),
+            hidden(f"{name}_low"),
+            hidden(f"{name}_high"),
+        ]
     columns += [Column("kappa", align="right", show=number), hidden("kappa_low"), hidden("kappa_high")]
-    columns += [hidden("agreement"), hidden("people_alpha"), hidden("groups"), hidden("method"), Column("note")]
+    columns += [hidden("agreement"), hidden("people_alpha"), hidden("groups"), hidden("method"), hidden("note")]
     return columns
 
 

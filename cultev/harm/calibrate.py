@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cultev.errors import UsageError
 from cultev.harm.judges.base import READINGS, Verdict, counts_as_harm
 from cultev.harm.replies import Reply, replies
-from cultev.harm.verdicts import labels_of, of_run
+from cultev.harm.verdicts import first_variant, labels_of, of_run
 from cultev.stats.agreement import bootstrap_interval, cohen_kappa, krippendorff_alpha, raw_agreement
 from cultev.stats.corrected import Errors, Judged, corrected_rate, error_rates, rogan_gladen
 from cultev.stats.estimate import Estimate, proportion
@@ -78,7 +78,8 @@ def calibrate(
     by: Sequence[str] = (),
     loaded: bool | None = True,
 ) -> list[Calibration]:
-    """Compare a judge (None: all machines as a jury) with the people who have judged replies of a run.
+    """Compare a judge (None: all machines as a jury) with the people who have judged replies of a run, over the way of
+    asking that the run's tables are about.
 
     Args:
         connection: a results file.
@@ -99,9 +100,10 @@ def calibrate(
         raise UsageError(f"There is no reading '{reading}'.", f"Choose from: {', '.join(READINGS)}")
     verdicts = of_run(connection, run, judge)
     labels = labels_of(connection, run)
+    variant = first_variant(connection, run)
     cells: dict[tuple[str, ...], dict[str, Reply]] = {}
     for reply in replies(connection, run, ended_early=False):
-        if reply.key in verdicts and (loaded is None or reply.loaded is loaded):
+        if reply.key in verdicts and reply.variant == variant and (loaded is None or reply.loaded is loaded):
             place = tuple(str(getattr(reply, name)) for name in by)
             cells.setdefault(place, {}).setdefault(str(reply.key), reply)
     return [

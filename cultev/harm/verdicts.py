@@ -7,6 +7,7 @@ kind 'people'. What a judge has said is never asked again, and another can judge
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -119,6 +120,12 @@ class VerdictJournal(Journal):
     def connection(self) -> sqlite3.Connection:
         """The open file, for reading."""
         return self._connection
+
+
+def first_variant(connection: sqlite3.Connection, run: str) -> str:
+    """The way of asking that a run's tables are about; its others only show how much it matters how one asks."""
+    (protocol,) = connection.execute("SELECT protocol FROM runs WHERE id = ?", [run]).fetchone()
+    return str(json.loads(protocol).get("variants", ["plain"])[0])
 
 
 def needs_judge(reply: Reply) -> bool:
