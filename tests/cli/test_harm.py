@@ -14,6 +14,7 @@ import pytest
 from tests.backend.gguf_models import write_tiny_gguf
 from tests.cli.command import cultev, fails
 from tests.harm.loaded import items, loaded_suite
+from tests.harm.test_orders import PAIRS
 from tests.worlds import small_suite
 
 pytest.importorskip("llama_cpp")
@@ -181,3 +182,16 @@ def test_the_self_test_passes_on_a_suite(place: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(cultev("harm", "selftest", "-s", "loaded.db", "--csv", cwd=place).out)))
     assert {(row["respondent"], row["language"]) for row in rows} >= {("loops", "de"), ("strays", "en")}
     assert all(float(row["share"]) == 1.0 for row in rows)
+
+
+def test_orders_stand_beside_simulated_respondents(place: Path, tmp_path: Path) -> None:
+    loaded_suite(tmp_path, PAIRS).close()
+    words = ("harm", "orders", place / "tiny.gguf", "-s", "loaded.db", "--threads", 1)
+    done = cultev(*words, cwd=tmp_path)
+    assert done.code == 0, done.err
+    for word in ("tiny.gguf", "consistent", "random", "always-first", "changed"):
+        assert word in done.out
+    rows = json.loads(cultev(*words, "--json", cwd=tmp_path).out)
+    assert [row["respondent"] for row in rows] == ["tiny.gguf", "consistent", "random", "always-first"]
+    assert rows[1]["flips"] == 0.0 and rows[3]["flips"] == 1.0
+    fails(cultev("harm", "orders", place / "tiny.gguf", "-s", place / "small.db", cwd=tmp_path), "no pairs", code=2)
