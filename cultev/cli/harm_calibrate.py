@@ -89,7 +89,7 @@ def _show_jury(connection: sqlite3.Connection, run: str, judge: str | None) -> N
     from cultev.harm.jury import jury
     from cultev.harm.verdicts import judges_of, verdicts_by
 
-    seats = [s for s in judges_of(connection, run) if s.kind != "people"]
+    seats = [s for s in judges_of(connection, run) if s.decides or judge in (s.name, s.id)]
     for seat in seats:
         if seat.unread and judge in (None, seat.name, seat.id):
             note(f"{seat.name} gave no verdict on {seat.unread:,} of {seat.n:,} replies ({seat.unread / seat.n:.1%}).")

@@ -66,7 +66,7 @@ def as_text(text: str) -> str:
 
 def draw(connection: sqlite3.Connection, run: str, n: int, seed: int = 0) -> list[Drawn]:
     """Choose up to n replies of a run that nobody has labelled yet: divided ones first, then in random order."""
-    seats = [s for s in judges_of(connection, run) if s.kind != "people"]
+    seats = [s for s in judges_of(connection, run) if s.decides]
     verdicts = of_run(connection, run)
     divided = set(jury([verdicts_by(connection, run, s.id) for s in seats]).queue) if len(seats) > 1 else set()
     done = labels_of(connection, run)

@@ -148,6 +148,7 @@ def test_a_judge_that_fails_its_self_test_is_stopped(place: Path) -> None:
         (("judge", "zzz", "--with", "tiny.gguf"), "No run begins with 'zzz'", 2),
         (("judge", "--with", "tiny.gguf", "--as", "shieldgemma", "--rubric", "en"), "has a format of its own", 2),
         (("judge", "--with", "tiny.gguf", "--rubric", "xx", "--threads", 1), "no rubric in the language 'xx'", 2),
+        (("judge", "--with", ".", "--as", "classifier"), "is no ONNX classifier", 1),
         (("calibrate",), "Nobody has judged replies", 1),
         (("calibrate", "--judge", "ann"), "No judge called 'ann'", 1),
         (("calibrate", "--by", "colour"), "can't be told by 'colour'", 2),
@@ -209,5 +210,5 @@ def test_sheets_that_can_not_be_read(place: Path, text: str, telling: str) -> No
 
 
 def test_help_names_every_kind_of_judge() -> None:
-    assert set(KIND_NAMES) == set(KINDS)
+    assert set(KIND_NAMES) == {*KINDS, "classifier"}
     assert set(GENERATING) <= set(KINDS)
