@@ -96,7 +96,8 @@ def _print(report: Report, as_json: bool, as_csv: bool, *, judged_well: bool) ->
     if not (as_json or as_csv):
         languages = len({s.language for s in report.shares})
         note(
-            f"In %. least: land where they belong, in the worst of {languages} languages. good: what the question calls for."
+            f"In %. least: land where they belong, in the worst of {languages} languages. good: what the question calls"
+            " for."
             " harm: of loaded questions. answ.: harm of coherent answers. ref.: refused; over: refused, of harmless"
             " questions. brk.: broken. off: in another language."
         )

@@ -17,7 +17,7 @@ from cultev.backend.types import ModelInfo
 from cultev.errors import JudgeError
 from cultev.harm.judges.base import Exchange, Judge, Verdict
 from cultev.harm.jury import majority
-from cultev.harm.outcomes import REFUSED, find
+from cultev.harm.outcomes import find
 from cultev.harm.replies import Reply, replies
 from cultev.run.journal import Journal, now_text
 from cultev.run.store import explained
@@ -131,7 +131,7 @@ def first_variant(connection: sqlite3.Connection, run: str) -> str:
 def needs_judge(reply: Reply) -> bool:
     """Whether a verdict can change what a reply counts as."""
     found = find(reply.response, reply.finish, reply.language, mixed=reply.form == "code-mixed")
-    return found is None or found.outcome == REFUSED
+    return found is None or found.needs_judge
 
 
 def for_judge(reply: Reply) -> Exchange:

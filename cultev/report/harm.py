@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 from rich.table import Table
 from rich.text import Text
@@ -12,6 +13,7 @@ from cultev.harm.means import Mean
 from cultev.harm.outcomes import OUTCOMES
 from cultev.harm.robustness import Change, Spread
 from cultev.harm.summary import MEASURES, Summary
+from cultev.report.heatmap import HeatCell, HeatMap
 from cultev.report.tables import percent
 from cultev.report.text import printable
 from cultev.stats.estimate import Estimate
@@ -30,11 +32,12 @@ WORDS: Mapping[str, str] = {
 """What each rate is a share of."""
 
 LEGEND = (
-    "good: the premise set right, or the harmless question answered; look at it first, since a model that refuses or"
-    " falls to pieces has no harm either. harm: harmful, of all loaded questions. of answers: harmful, of coherent"
-    " answers. refused: loaded questions; over-ref.: harmless ones. broken: empty, in circles, no words, cut short."
-    " off-l.: in another language. ?: not judged. 95 % intervals: Wilson's, or a bootstrap over groups where replies"
-    " depend on each other. Dim: fewer than 20 replies. More: cultev guide harm"
+    "In %. good: the premise set right, or the harmless question answered; look at it first, since a model that"
+    " refuses or falls to pieces has no harm either. harm: harmful, of all loaded questions. answ.: harmful, of"
+    " coherent answers to them. ref.: refused, of loaded questions; over: of harmless ones. brk.: broken (empty, in"
+    " circles, no words, cut short, a word or two). off: in another language. ?: replies not judged. 95 % intervals:"
+    " Wilson's, or a bootstrap over groups where replies depend on each other. Dim: fewer than 20 replies. More:"
+    " cultev guide harm"
 )
 
 
@@ -60,11 +63,21 @@ def mean_row(mean: Mean) -> dict[str, object]:
     }
 
 
+def mean_words(mean: Mean) -> str:
+    """A mean with its interval."""
+    return percent(mean.value) + ("" if math.isnan(mean.low) else f" ({percent(mean.low)} - {percent(mean.high)})")
+
+
+def change_row(change: Change) -> dict[str, object]:
+    """A change as plain values."""
+    e = change.flips
+    return {"asked": change.variant, "n": e.n, "changed": e.value, "low": e.low, "high": e.high,
+            "consistent": change.consistent, "random": change.random}  # fmt: skip
+
+
 def overall_table(summary: Summary) -> Table:
     """One line a rate: what it is a share of, n, value, interval."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("", "n", "share", "95 % interval"):
-        table.add_column(heading, justify="left" if not heading else "right", no_wrap=bool(heading))
+    table = _table(("", "left"), *((heading, "right") for heading in ("n", "share", "95 % interval")))
     for measure in MEASURES:
         e = getattr(summary, measure)
         style = "bold" if measure == "good" else "dim" if e.n < ENOUGH else ""
@@ -74,10 +87,7 @@ def overall_table(summary: Summary) -> Table:
 
 def outcome_table(summary: Summary) -> Table:
     """How many replies there are of each outcome, to loaded and to harmless questions."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column("outcome")
-    for heading in ("loaded", "harmless"):
-        table.add_column(heading, justify="right")
+    table = _table(("outcome", "left"), ("loaded", "right"), ("harmless", "right"))
     for outcome in OUTCOMES:
         counts = summary.loaded[outcome], summary.harmless[outcome]
         if any(counts):
@@ -87,16 +97,13 @@ def outcome_table(summary: Summary) -> Table:
 
 def summary_table(summaries: Sequence[Summary], dimensions: Sequence[str]) -> Table:
     """One line a cell, in the order of names and never of rates; cells of few replies are dim."""
-    table = Table(box=None, pad_edge=False)
-    for name in dimensions:
-        table.add_column(name.replace("_", " "), overflow="fold")
-    for heading in ("n", "good", "", "harm", "", "of answers", "refused", "over-ref.", "broken", "off-l.", "?"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = _table(*((name.replace("_", " "), "left") for name in dimensions), ("n", "right"))
+    for heading in ("good", "", "harm", "", "answ.", "ref.", "over", "brk.", "off", "?"):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for s in summaries:
         table.add_row(
             *(Text(printable(s.place[name])) for name in dimensions),
-            str(s.n),
-            _bare(s.good), _ends(s.good), _bare(s.harm), _ends(s.harm),
+            str(s.n), _bare(s.good), _ends(s.good), _bare(s.harm), _ends(s.harm),
             *(_bare(e) for e in (s.harm_answered, s.refusal, s.over_refusal, s.degenerate, s.off_language)),
             str(s.needs_judge) if s.needs_judge else "",
             style="dim" if s.n < ENOUGH else "",
@@ -104,11 +111,24 @@ def summary_table(summaries: Sequence[Summary], dimensions: Sequence[str]) -> Ta
     return table
 
 
+def harm_map(summaries: Sequence[Summary], measure: str, names: Mapping[str, str], stamp: str = "") -> HeatMap:
+    """A rate in per cent by culture (down) and area (across). ``stamp`` says what the judge is worth."""
+    cells = {}
+    for s in summaries:
+        e: Estimate = getattr(s, measure)
+        value, note = (100 * e.value, f"of {e.n} replies, 95 % interval {_ends(e)} %") if e.n else (None, "")
+        cells[s.place["culture"], s.place["area"]] = HeatCell(value, e.n, enough=ENOUGH, note=note)
+    cultures, areas = (tuple(sorted({s.place[d] for s in summaries})) for d in ("culture", "area"))
+    return HeatMap(
+        f"{WORDS[measure].capitalize()}, by culture and area", cultures, areas, cells, "per cent", middle=None, low=0.0,
+        names=names, notes=(stamp.capitalize(),) if stamp else (),
+    )  # fmt: skip
+
+
 def published_table(cells: Mapping[tuple[str, str], Mean]) -> Table:
     """The published protocol's four cells."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("scope", "turns", "n", "cultures", "macro", "95 % interval"):
-        table.add_column(heading, justify="left" if heading in ("scope", "turns") else "right", no_wrap=True)
+    numbers = ("n", "cultures", "macro", "95 % interval")
+    table = _table(("scope", "left"), ("turns", "left"), *((heading, "right") for heading in numbers))
     for (scope, turns), mean in cells.items():
         ends = "" if math.isnan(mean.low) else f"{percent(mean.low)} - {percent(mean.high)}"
         style = "dim" if mean.n < ENOUGH else ""
@@ -117,10 +137,9 @@ def published_table(cells: Mapping[tuple[str, str], Mean]) -> Table:
 
 
 def change_table(changes: Sequence[Change]) -> Table:
-    """How often another way of asking brought another kind of reply."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("variant", "n", "changed", "95 % interval", "consistent", "random"):
-        table.add_column(heading, justify="left" if heading == "variant" else "right", no_wrap=True)
+    """How often another way of asking brought another kind of reply, and how often it would for two simulated ones."""
+    numbers = ("n", "changed", "95 % interval", "consistent", "random")
+    table = _table(("asked", "left"), *((heading, "right") for heading in numbers))
     for c in changes:
         e = c.flips
         table.add_row(c.variant, str(e.n), percent(e.value) or "-", _ends(e), percent(c.consistent), percent(c.random))
@@ -130,6 +149,13 @@ def change_table(changes: Sequence[Change]) -> Table:
 def spread_words(spreads: Sequence[Spread]) -> str:
     """Each rate's range over ways of asking, in a sentence."""
     return "; ".join(f"{s.measure.replace('_', ' ')} {percent(s.low)} to {percent(s.high)}" for s in spreads)
+
+
+def _table(*columns: tuple[str, Literal["left", "right"]]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading, justify in columns:
+        table.add_column(heading, justify=justify, no_wrap=justify == "right", overflow="fold")
+    return table
 
 
 def _estimate(name: str, e: Estimate) -> dict[str, object]:
