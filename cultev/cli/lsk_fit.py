@@ -55,9 +55,11 @@ class Words:
         from cultev.errors import UsageError
         from cultev.lsk.ask import Design, languages_for
 
-        if self.mode == "cot" and self.answer == "letters":
+        if self.answer == {"cot": "letters", "direct": "json"}[self.mode]:
             raise UsageError(
-                "After a reasoning the options' texts are compared, not letters.", "Leave --answer out, or --mode cot."
+                f"--answer {self.answer} and --mode {self.mode} can't go together: letters are compared at once, and"
+                " the JSON form holds a reasoning.",
+                "Leave --answer out, or change --mode.",
             )
         codes = [code.strip() for word in self.languages for code in word.split(",") if code.strip()]
         return Design(
@@ -109,8 +111,8 @@ def table_words(function: F) -> F:
             help="Put the whole item into the language, or only instruction and reasoning (cot).",
         ),
         click.option(
-            "--answer", type=click.Choice(["text", "letters"]), default="text", show_default=True,
-            help="In --mode direct: compare the options' texts, or their letters.",
+            "--answer", type=click.Choice(["text", "letters", "json"]), default="text", show_default=True,
+            help="Compare the options' texts; their letters (direct); or read the paper's JSON form (cot).",
         ),
         click.option(
             "--mode", type=click.Choice(["direct", "cot"]), default="direct", show_default=True,
@@ -230,7 +232,7 @@ def session(model: str | None, words: Words, db: Path) -> Iterator[Session]:
     from cultev.lsk.embed import open_embedder
     from cultev.lsk.study import MAKERS, test_mask
     from cultev.run.journal import Journal
-    from cultev.run.plan import enough_tokens
+    from cultev.suite.item import OPTION_KINDS
     from cultev.suite.store import open_suite
 
     path = find_model(model)
@@ -238,16 +240,17 @@ def session(model: str | None, words: Words, db: Path) -> Iterator[Session]:
         suite = stack.enter_context(open_suite(words.suite))
         design = words.design(suite)
         needed = design.languages if design.translate == "full" else ("en",)
-        items = [item for item in suite.items(limit=words.limit) if set(needed) <= set(item.texts)]
+        items = [i for i in suite.items(limit=words.limit, kinds=OPTION_KINDS) if set(needed) <= set(i.texts)]
         if not items:
             raise UsageError(
-                f"No item of {suite.name} has all of {' '.join(needed)}.", "Ask for fewer languages: --languages en,..."
+                f"{suite.name} has no question with options to choose from in all of {' '.join(needed)}.",
+                "Ask for fewer languages, or take another suite: cultev suites list",
             )
         mask = test_mask(items_of(items), words.held_out)
         journal = stack.enter_context(Journal(db))
         identify(path)
         most = tuple(budgets.most(items, design.languages, words.max_tokens, design.translate).items())
-        needs = functools.partial(enough_tokens, suite, design.protocol(most))
+        needs = functools.partial(_needs, suite, design, most)
         reasons = words.mode == "cot"
         backend = stack.enter_context(open_engine(path, words.settings, generate=reasons, needs=needs))
         check_template(backend)
@@ -263,6 +266,22 @@ def session(model: str | None, words: Words, db: Path) -> Iterator[Session]:
         yield Session(words, suite, items, parts[0], parts[1], MAKERS[words.cells], filler, journal, embedder.name)
 
 
+FORM_TOKENS = 1024
+"""More than the paper's form has beyond an instruction, in bytes, in any language."""
+
+
+def _needs(suite: Suite, design: Design, most: tuple[tuple[str, int], ...]) -> int:
+    """Tokens that suffice for every question; see ``enough_tokens``."""
+    from dataclasses import replace
+
+    from cultev.run.plan import enough_tokens
+
+    protocol = design.protocol(most)
+    if design.answer == "json":
+        return enough_tokens(suite, replace(protocol, mode="cot")) + FORM_TOKENS
+    return enough_tokens(suite, protocol)
+
+
 def asked_language(text: str, code: str) -> bool | None:
     """Whether a reasoning is in the language asked for; None where that can't be told."""
     from cultev.score.language import is_language
@@ -274,7 +293,7 @@ def asked_language(text: str, code: str) -> bool | None:
 
 
 def tell_outcomes(table: OutcomeTable, words: Words) -> None:
-    """Say which languages the model left, or gave no answer in.
+    """Say in which languages the model gave no answer at all.
 
     Raises:
         EngineError: English is among those without any answer.
@@ -286,6 +305,7 @@ def tell_outcomes(table: OutcomeTable, words: Words) -> None:
 
     why = {
         "degenerate": "every reasoning is empty", "off_language": "every reasoning is in another language",
+        "unparsed": "no reply names an option",
         "too_long": "every question is too long for its context", "engine_error": "its engine died of every question",
     }  # fmt: skip
     for code, outcome in silent_languages(table).items():
@@ -296,7 +316,3 @@ def tell_outcomes(table: OutcomeTable, words: Words) -> None:
                 "Try --mode direct." if words.mode == "cot" else "Try a larger --n-ctx.",
             )
         note(f"{text}; it is recommended nowhere.")
-    for outcome, told in (("off_language", "reasoned in another language"), ("degenerate", "reasoned nothing")):
-        shares = {code: share for code, share in table.shares(outcome).items() if share > 0}
-        if shares:
-            note(f"{told}: " + ", ".join(f"{code} {100 * share:.0f} %" for code, share in shares.items()))

@@ -169,6 +169,9 @@ def _how(head: dict[str, Any], norm: str | None) -> str:
         "text": "the options' texts",
         "letters": "the options' letters",
         "cot": "the options' texts after the model's own reasoning",
+        "json": "",
     }[head["mode"]]
     status = "" if head["status"] == "done" else f"; [yellow]{head['status']}, not complete[/]"
+    if not mode:
+        return f"By what the model's JSON forms say{status}"
     return f"By the log-likelihood of {mode}, normalised by {norm or head['norm']}{status}"

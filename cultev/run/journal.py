@@ -28,7 +28,7 @@ from cultev.run.plan import Ask
 from cultev.run.protocol import Described, Protocol
 from cultev.run.replies import Reply, replies, scores_of
 from cultev.run.store import WriterLock, explained, open_results
-from cultev.score.choice import ENGINE_ERROR, TOO_LONG, Choice, choose
+from cultev.score.choice import ENGINE_ERROR, TOO_LONG, Choice, choose, said
 from cultev.suite.item import Item
 from cultev.suite.store import Suite
 
@@ -262,13 +262,20 @@ class Journal:
         picked = [choice.by_norm.get(norm) for norm in ("sum", "token", "byte", "char", "pmi")]
         prior = ask.prior.key if ask.prior else None
         return (
-            *place, ask.request.key, prior, options, choice.outcome, choice.picked, int(choice.tied), *picked, "",
+            *place, ask.request.key, prior, options, choice.outcome, choice.picked or None, int(choice.tied),
+            *picked, "",
         )  # fmt: skip
 
     def _choose(self, protocol: Protocol, ask: Ask) -> Choice:
         assert ask.request is not None
+        if ask.read is not None:
+            return said(ask.options, ask.item.answers, ask.read(self._text_of(ask.request.key)))
         prior = self._scores(ask.prior.key) if ask.prior else None
         return choose(ask.options, ask.item.answers, self._scores(ask.request.key), prior, protocol.norm)
+
+    def _text_of(self, key: str) -> str:
+        row = self._connection.execute("SELECT text FROM texts WHERE key = ?", [key]).fetchone()
+        return str(row[0]) if row else ""
 
     def _scores(self, key: str) -> Sequence[ContinuationScore]:
         return scores_of(self._connection, key)

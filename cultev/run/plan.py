@@ -35,7 +35,8 @@ class Ask:
 
     ``request`` is None when the question does not fit the context (``n_tokens`` says what it would need).
     ``prior`` is the same options' content-free question, when the protocol asks for PMI. In mode 'cot' the request
-    generates the reasoning, and its follow-up asks for the options.
+    generates the reasoning, and its follow-up asks for the options. Where a text itself is the answer, ``read`` finds
+    in it the index of the option it chooses, None where it chooses none.
     """
 
     item: Item
@@ -45,6 +46,7 @@ class Ask:
     request: ScoreRequest | GenerateRequest | None
     prior: ScoreRequest | None
     n_tokens: int
+    read: Callable[[str], int | None] | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -105,6 +107,10 @@ def asks(suite: Suite, protocol: Protocol, backend: Backend, wanted: Wanted | No
             prior if fits else None,
             n_tokens,
         )
+
+
+Asking = Callable[[Suite, Protocol, Backend, "Wanted | None"], Iterator[Ask]]
+"""``asks``, or another way to put a suite's items."""
 
 
 def survey(suite: Suite, protocol: Protocol) -> Counter[str]:

@@ -90,7 +90,7 @@ class Protocol:
         for name, usual in LATER.items():
             if words[name] == usual:
                 del words[name]
-        if self.mode != "cot":
+        if self.mode not in ("cot", "json"):
             for name in ("max_tokens", "temperature", "seed"):
                 del words[name]
         return json.dumps(words, sort_keys=True, separators=(",", ":"))
