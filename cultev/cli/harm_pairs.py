@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from cultev.suite.store import Suite
 
 
-LEGEND = """
-accuracy: by log-probability a byte; raw: by its sum; token: a token; pmi: less that after a question without content;
-reward: less the reference model's. near ties: less than 0.01 nats a byte apart. shorter, longer: the accuracy of always
-taking that answer; matched: among pairs whose lengths differ by less than a tenth; controlled: at equal length, by
-regression. A refusal to everything scores high on harm and low on helpful: read both."""
+LEGEND = (
+    "accuracy: by log-probability a byte; raw: by its sum; token: a token; pmi: less that after a question without"
+    " content; reward: less the reference model's. near ties: less than 0.01 nats a byte apart. shorter, longer: the"
+    " accuracy of always taking that answer; matched: among pairs whose lengths differ by less than a tenth; "
+    "controlled:"
+    " at equal length, by regression. A refusal to everything scores high on harm and low on helpful: read both."
+)
 
 
 @click.command("pairs")
@@ -174,8 +176,8 @@ def show_pairs(
         emit_table(_controls(chosen), rows, title="What length alone would give")
         for cell in cells:
             if cell.warning:
-                click.echo(f"{' '.join(cell.place.values())}: {cell.warning}.")
-        click.echo(LEGEND)
+                click.echo(_wrapped(f"{' '.join(cell.place.values())}: {cell.warning}."))
+        click.echo("\n" + _wrapped(LEGEND))
     if not alike:
         note("The reference model counts tokens in another way: its implicit reward compares two tokenizers as well.")
     if any(cell.set_aside for cell in cells):
@@ -187,6 +189,14 @@ def _same_tokens(connection: sqlite3.Connection, run: str, reference: str | None
     from cultev.harm.pair_table import pair_scores
 
     return all(p.reference_tokens in (None, p.tokens) for p in pair_scores(connection, run, reference))
+
+
+def _wrapped(text: str) -> str:
+    """Folded at the terminal's width."""
+    import shutil
+    import textwrap
+
+    return textwrap.fill(text, min(100, shutil.get_terminal_size().columns))
 
 
 def _share(value: object) -> str:
