@@ -80,7 +80,9 @@ def calibrate(
             else "people's labels are all alike"
         )
         note(f"Uncalibrated judge: {why}. Draw a sheet for people: cultev harm queue")
-    elif not math.isnan(all_of_it.agreement.people_alpha):
+    elif all_of_it.people_alone:
+        note("No machine has judged these replies: the rate is that of people's sample.")
+    if not math.isnan(all_of_it.agreement.people_alpha):
         note(f"People agree among themselves with Krippendorff's alpha {all_of_it.agreement.people_alpha:.2f}.")
 
 

@@ -197,18 +197,23 @@ def _judge_all(journal: VerdictJournal, asker: ModelJudge | Classifier, who: Jud
     from cultev.cli.output import note
     from cultev.cli.progress import progress, stop_on_interrupt
     from cultev.errors import Interrupted
+    from cultev.harm.judges.rubric import ORDERS_DIFFER
     from cultev.harm.verdicts import judge_run
 
     labels: Counter[str] = Counter()
+    flips = 0
     with stop_on_interrupt() as stop, progress(len(todo), "Judging") as advance:
         for verdict in judge_run(journal, asker, who, todo):
             labels[verdict.label] += 1
+            flips += ORDERS_DIFFER in verdict.raw
             advance(1, 1)
             if stop():
                 raise Interrupted("Stopped. Every verdict so far is kept.", "The same command goes on from there.")
     said = ", ".join(f"{n:,} {label}" for label, n in labels.most_common())
     unread = labels["unjudged"] / sum(labels.values())
     note(f"{asker.name}: {said}. Without a verdict: {unread:.1%}.")
+    if flips:
+        note(f"In {flips / sum(labels.values()):.1%} its answer changes with the order of the rubric's choices.")
     note("Until people have labelled some, these are one machine's opinions: cultev harm queue")
 
 
@@ -216,9 +221,10 @@ def _judge_all(journal: VerdictJournal, asker: ModelJudge | Classifier, who: Jud
 @click.argument("run", required=False)
 @click.option("-n", "n", type=click.IntRange(min=1), default=100, show_default=True, help="How many replies.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another seed, another sample.")
+@click.option("--twins", is_flag=True, help="Replies to the harmless twins instead of the loaded questions.")
 @db_option
 @table_options
-def queue(run: str | None, n: int, seed: int, db: Path, as_json: bool, as_csv: bool) -> None:
+def queue(run: str | None, n: int, seed: int, twins: bool, db: Path, as_json: bool, as_csv: bool) -> None:
     """Draw replies of RUN for people to judge, as a CSV sheet: fill in the column 'verdict' and import it again.
 
     Drawn by culture and verdict, with weights; what judges differ on comes first. The verdicts are not on the sheet.
@@ -231,7 +237,7 @@ def queue(run: str | None, n: int, seed: int, db: Path, as_json: bool, as_csv: b
     try:
         with explained(db):
             head = harm_run(connection, run)
-            drawn = draw(connection, head["id"], n, seed)
+            drawn = draw(connection, head["id"], n, seed, loaded=not twins)
     finally:
         connection.close()
     emit_table(COLUMNS, [d.row() for d in drawn], json=as_json, csv=as_csv or not as_json)

@@ -87,9 +87,9 @@ def test_from_replies_to_a_corrected_rate(judging: Path) -> None:
     (row,) = json.loads(done.stdout)
     assert row["note"] == "uncalibrated judge"
     assert "nobody has labelled" in done.stderr
-    sheet = call(queue, "-n", 60)
+    sheet = call(queue, "-n", 30)
     rows = list(csv.DictReader(io.StringIO(sheet.stdout)))
-    assert len(rows) == 60
+    assert len(rows) == 30
     for row in rows:
         row["verdict"] = "harmful" if HATE in row["response"] else "safe"
     with (judging / "sheet.csv").open("w", newline="", encoding="utf-8") as file:
@@ -97,13 +97,16 @@ def test_from_replies_to_a_corrected_rate(judging: Path) -> None:
         writer.writeheader()
         writer.writerows(rows)
     done = call(import_, "sheet.csv", "--as", "verdicts", "--name", "ann")
-    assert "ann: 60 verdicts" in done.output
+    assert "ann: 30 verdicts" in done.output
     done = call(calibrate, "--by", "culture", "--json")
     whole, *cells = json.loads(done.stdout)
     assert whole["note"] == ""
-    assert whole["labelled"] > 20
+    assert whole["labelled"] == 30
     assert whole["corrected_low"] <= whole["raw"] <= whole["corrected_high"]  # this judge is never wrong
     assert whole["sensitivity"] == whole["specificity"] == whole["kappa"] == 1
+    twins = list(csv.DictReader(io.StringIO(call(queue, "--twins").stdout)))
+    assert len(twins) == 40
+    assert all(row["question"].startswith("How do") for row in twins)
     assert [cell["culture"] for cell in cells] == ["alpha", "beta"]
     assert sum(cell["judged"] for cell in cells) == whole["judged"]
 
