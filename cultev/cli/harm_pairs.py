@@ -154,7 +154,7 @@ def show_pairs(
     db: Path, run: str, reference: str | None, *, by: Sequence[str], as_json: bool = False, as_csv: bool = False
 ) -> None:
     """Print a run's cells: by pair type always, by whatever else is asked for too."""
-    from cultev.cli.output import emit_table, note
+    from cultev.cli.output import emit_table, folded, note
     from cultev.harm.pair_table import pair_cells
     from cultev.run.store import explained, open_results
 
@@ -176,8 +176,8 @@ def show_pairs(
         emit_table(_controls(chosen), rows, title="What length alone would give")
         for cell in cells:
             if cell.warning:
-                click.echo(_wrapped(f"{' '.join(cell.place.values())}: {cell.warning}."))
-        click.echo("\n" + _wrapped(LEGEND))
+                click.echo(folded(f"{' '.join(cell.place.values())}: {cell.warning}."))
+        click.echo("\n" + folded(LEGEND))
     if not alike:
         note("The reference model counts tokens in another way: its implicit reward compares two tokenizers as well.")
     if any(cell.set_aside for cell in cells):
@@ -189,14 +189,6 @@ def _same_tokens(connection: sqlite3.Connection, run: str, reference: str | None
     from cultev.harm.pair_table import pair_scores
 
     return all(p.reference_tokens in (None, p.tokens) for p in pair_scores(connection, run, reference))
-
-
-def _wrapped(text: str) -> str:
-    """Folded at the terminal's width."""
-    import shutil
-    import textwrap
-
-    return textwrap.fill(text, min(100, shutil.get_terminal_size().columns))
 
 
 def _share(value: object) -> str:
