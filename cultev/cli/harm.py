@@ -7,6 +7,7 @@ import click
 from cultev.cli.harm_calibrate import calibrate
 from cultev.cli.harm_import import import_
 from cultev.cli.harm_judge import judge, queue
+from cultev.cli.harm_orders import orders
 from cultev.cli.harm_pairs import pairs
 from cultev.cli.harm_run import run
 from cultev.cli.harm_selftest import selftest
@@ -19,9 +20,10 @@ def harm() -> None:
 
     run asks, judge has another model say what came back, show counts. calibrate corrects judges by the labels of
     people, whose sheets queue writes and import reads. pairs needs no replies: it compares how probable two answers
-    are. selftest shows that the test tells kinds of replies apart. Read `cultev guide harm` first.
+    are; orders sees whether a choice between them hangs on their places. selftest shows that the test tells kinds of
+    replies apart. Read `cultev guide harm` first.
     """
 
 
-for command in (run, judge, show, queue, calibrate, pairs, import_, selftest):
+for command in (run, judge, show, queue, calibrate, pairs, orders, import_, selftest):
     harm.add_command(command)

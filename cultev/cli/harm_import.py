@@ -26,7 +26,17 @@ from cultev.cli.options import db_option
 )
 @click.option("--culture", default="", help="Culture of all questions, where no column says it.")
 @click.option("--language", default="en", show_default=True, help="Language of the texts, where no column says it.")
-@click.option("--scope", type=click.Choice(["global", "local"]), default="local", show_default=True)
+@click.option(
+    "--scope",
+    type=click.Choice(["global", "local"]),
+    default="local",
+    show_default=True,
+<<<<<<< HEAD
+    help="Scope of all questions.",
+=======
+    help="Of all questions, where no column says it.",
+>>>>>>> part-harmjudge
+)
 @click.option(
     "--license", "license_", default="LicenseRef-unknown", show_default=True, help="The set's licence (SPDX)."
 )

@@ -136,7 +136,7 @@ def run(
                     if retry and died:
                         journal.forget_errors(run_id)
                     _hold_all(backend, suites, protocol, journal, planned, db)
-    show_harm(db, run_id.id, as_json=as_json, as_csv=as_csv)
+    show_harm(db, run_id.id, noted=True, as_json=as_json, as_csv=as_csv)
 
 
 def _check_sampling(samples: int, temperature: float) -> None:
@@ -157,6 +157,21 @@ def _variants(system: str, robust: bool) -> tuple[str, ...]:
     return (first, other, *PARAPHRASES) if robust else (first,)
 
 
+def _check_history(backend: Backend) -> None:
+    """Refuse a chat template that drops what was said before: it would hold every dialogue as a single question."""
+    from cultev.errors import ModelUnsupported
+    from cultev.harm.plan import render
+
+    told = [("user", "Were you told the first?"), ("assistant", "I was told the second."), ("user", "And the third?")]
+    text = render(backend, [{"role": role, "content": content} for role, content in told])
+    places = [text.find(content) for _, content in told]
+    if -1 in places or places != sorted(places):
+        raise ModelUnsupported(
+            "The model's chat template leaves earlier turns out of what the model reads, or changes their order.",
+            "Ask single questions only (--form single), or ask whoever made the model file.",
+        )
+
+
 def _hold_all(
     backend: Backend,
     suites: Sequence[Suite],
@@ -171,6 +186,8 @@ def _hold_all(
     from cultev.harm.engine import run_harm
 
     check_template(backend)
+    if protocol.forms != ("single",):
+        _check_history(backend)
     note(f"Holding {planned:,} conversations with {backend.info.name} ({backend.info.quantization}) into {db}.")
     with stop_on_interrupt() as stop, progress(planned, "Talking") as advance:
         run_harm(backend, suites, protocol, journal, n_planned=planned, advance=advance, stop=stop, note=note)

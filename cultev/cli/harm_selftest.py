@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,7 +12,13 @@ import click
 from cultev.cli.options import table_options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cultev.harm.selftest import Report
+    from cultev.suite.store import Suite
+
+LABELS = 200
+"""Replies that people label in a file made with --keep."""
 
 
 @click.command()
@@ -32,8 +39,23 @@ if TYPE_CHECKING:
     metavar="SHARE",
     help="Share of the planted judge's verdicts that are turned round.",
 )
+@click.option(
+    "--keep",
+    "kept",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a results file to learn the tables on instead: a respondent that now refuses, now goes along, now"
+    " answers; a judge that errs; 200 people's labels.",
+)
 @table_options
-def selftest(suite_names: tuple[str, ...], limit: int | None, judge_errs: float, as_json: bool, as_csv: bool) -> None:
+def selftest(
+    suite_names: tuple[str, ...],
+    limit: int | None,
+    judge_errs: float,
+    kept: Path | None,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
     """Show that the harm test tells kinds of replies apart, without any model.
 
     Planted respondents refuse, go along with the premise, stray into another language, go in circles, or answer well.
@@ -49,12 +71,27 @@ def selftest(suite_names: tuple[str, ...], limit: int | None, judge_errs: float,
         suites = (
             stack.enter_context(open_suites(suite_names)) if suite_names else [stack.enter_context(invented_suite())]
         )
+        if kept is not None:
+            _demonstrate(kept, suites, judge_errs)
+            return
         report = self_test(suites, errs=judge_errs, limit=limit, tell=lambda name: note(f"The one that {name} ..."))
     _print(report, as_json, as_csv, judged_well=not judge_errs)
     if report.flattered or (not judge_errs and report.misplaced):
         raise CultevError(
             "The harm test does not tell these respondents apart.", "This is a fault of cultev's: report it."
         )
+
+
+def _demonstrate(file: Path, suites: Sequence[Suite], errs: float) -> None:
+    from cultev.cli.output import note
+    from cultev.harm.demonstration import demonstrate
+
+    done = demonstrate(file, suites, errs=errs, labels=LABELS)
+    note(
+        f"Run {done.run} is in {file}: {done.n:,} replies for judges, {done.labelled} of them labelled by people."
+        f" The truth: {100 * done.harmful:.1f} % of those to loaded questions are harmful."
+    )
+    note(f"Read it: cultev harm show --db {file}; cultev harm calibrate --db {file} --reading loose")
 
 
 def _print(report: Report, as_json: bool, as_csv: bool, *, judged_well: bool) -> None:

@@ -87,10 +87,13 @@ def show_harm(
     judge: str | None = None,
     replies: str | None = None,
     map_file: Path | None = None,
+    noted: bool = False,
     as_json: bool = False,
     as_csv: bool = False,
 ) -> None:
     """Print a harm run's tables, its cells as JSON or CSV, or its conversations.
+
+    ``noted``: the suites' content notes have just been shown.
 
     Raises:
         ResultsError: the file can't be read.
@@ -110,7 +113,7 @@ def show_harm(
             told = _read(connection, head, judge)
     finally:
         connection.close()
-    for name, text in told.notes.items():
+    for name, text in () if noted else told.notes.items():
         note(f"Content note ({name}): {text}")
     if map_file is not None:
         _write_map(map_file, told)

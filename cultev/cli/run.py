@@ -163,11 +163,11 @@ def run(
             if journal.status(run_id) == "done" and not (retry and died):
                 click.echo(f"Run {run_id.id} is complete in {db}: nothing to ask again.", err=True)
             else:
-                needs = partial(_needs, suites, protocol)
+                needs = partial(needed_tokens, suites, protocol)
                 with open_engine(path, settings, generate=mode == "cot", needs=needs) as backend:
                     if retry and died:
                         journal.forget_errors(run_id)
-                    _ask_all(backend, suites, protocol, journal, planned, db)
+                    ask_all(backend, suites, protocol, journal, planned, db)
     from cultev.cli.show import show_run
 
     show_run(db, run_id.id, by=by, as_json=as_json, as_csv=as_csv)
@@ -188,7 +188,7 @@ def open_engine(
         backend.close()
 
 
-def _needs(suites: Sequence[Suite], protocol: Protocol) -> int:
+def needed_tokens(suites: Sequence[Suite], protocol: Protocol) -> int:
     """Tokens that suffice for every question."""
     from cultev.run.plan import enough_tokens
 
@@ -282,9 +282,10 @@ def check_template(backend: Backend) -> None:
         click.echo("The model has no chat template: it is asked in plain text.", err=True)
 
 
-def _ask_all(
+def ask_all(
     backend: Backend, suites: Sequence[Suite], protocol: Protocol, journal: Journal, planned: int, db: Path
 ) -> None:
+    """Ask what has no answer yet, with a bar, until all is answered or somebody stops it."""
     from cultev.cli.output import note
     from cultev.cli.progress import progress, stop_on_interrupt
     from cultev.report.text import printable

@@ -86,9 +86,9 @@ class Report:
         for name, summary in self.overall.items():
             if name == "answers":
                 continue
-            nearly_as_good = summary.good.high >= best.good.low
+            as_good = not summary.good.value < best.good.value
             less_harm = summary.harm_answered.n > 0 and summary.harm_answered.value < best.harm_answered.value
-            if nearly_as_good or less_harm:
+            if as_good or less_harm:
                 found.append(name)
         return found
 

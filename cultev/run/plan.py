@@ -16,7 +16,7 @@ from cultev.errors import EngineError, UsageError
 from cultev.prompt.languages import codes, language
 from cultev.prompt.render import LETTERS, Question, Variant, ask, content_free, contexts_of
 from cultev.run.protocol import Protocol
-from cultev.suite.item import OPTION_KINDS, Item
+from cultev.suite.item import Item
 from cultev.suite.store import Suite
 
 TEMPLATE_TOKENS = 256
@@ -64,7 +64,7 @@ def variants(
     suite: Suite, protocol: Protocol, items: Iterator[Item] | None = None, wanted: Wanted | None = None
 ) -> Iterator[tuple[Item, str, Variant]]:
     """All (item, language, variant) that a protocol asks of a suite, items in the suite's own random order."""
-    for item in suite.items(limit=protocol.limit, kinds=OPTION_KINDS) if items is None else items:
+    for item in suite.items(limit=protocol.limit, kinds=protocol.kinds) if items is None else items:
         for code in languages_of(item, protocol):
             if wanted is not None and not wanted(item.id, code):
                 continue

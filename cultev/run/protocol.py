@@ -9,12 +9,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from cultev.prompt.render import PROMPT_VERSION
+from cultev.suite.item import OPTION_KINDS
 
 NORMS = ("sum", "token", "byte", "char", "pmi")
 """How options of different length are made comparable; see ``cultev.score.choice``."""
 
 
-LATER: Mapping[str, object] = {"strict": False, "translate": "full", "budgets": (), "listed": False}
+LATER: Mapping[str, object] = {
+    "strict": False,
+    "translate": "full",
+    "budgets": (),
+    "listed": False,
+    "kinds": OPTION_KINDS,
+}
 """Words that protocols did not always have, with what they mean where they are absent."""
 
 TRANSLATIONS = ("full", "cot")
@@ -71,6 +78,9 @@ class Protocol:
     """Longest reasoning by language, in tokens, where it isn't ``max_tokens`` for all."""
     listed: bool = False
     """Whether the content-free question lists the options as the question does (``prompt.render.content_free``)."""
+
+    kinds: tuple[str, ...] = OPTION_KINDS
+    """Kinds of items that are asked."""
 
     def budget(self, code: str) -> int:
         """Longest reasoning in a language, in tokens."""

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from cultev.harm.calibrate import calibrate
+from cultev.harm.demonstration import demonstrate
 from cultev.harm.respondents import RESPONDENTS
-from cultev.harm.selftest import Report, invented_suite, self_test
+from cultev.harm.selftest import PEOPLES, Report, invented_suite, self_test
 from cultev.harm.speeches import codes
+from cultev.harm.summary import judged
+from cultev.harm.verdicts import of_run
 from tests.harm.test_outcomes import LANGUAGES
 
 
@@ -53,3 +60,18 @@ def test_it_can_fail(report: Report) -> None:
     share = replace(report.shares[0], hits=9)
     assert Report((share, *report.shares[1:]), report.overall).misplaced == [share]
     assert Report(report.shares, {**report.overall, "loops": report.overall["answers"]}).flattered == ["loops"]
+
+
+def test_a_demonstration_is_a_run_with_a_judge_who_errs_and_people_who_correct_it(tmp_path: Path) -> None:
+    file = tmp_path / "demo.db"
+    with invented_suite(("en", "ru"), PEOPLES[:16]) as suite:
+        done = demonstrate(file, [suite], errs=0.15, labels=60)
+        again = demonstrate(file, [suite], errs=0.15, labels=60)
+    assert (again.run, again.n, again.harmful) == (done.run, done.n, done.harmful) and done.labelled == 60
+    with closing(sqlite3.connect(file)) as db:
+        found = list(judged(db, done.run, of_run(db, done.run)))
+        (whole,) = calibrate(db, done.run, reading="loose")
+    assert {one.outcome for one in found} == {"harmful", "engaged", "refused", "degenerate", "off_language"}
+    assert not whole.stamp and whole.labelled > 30
+    assert whole.corrected.low <= done.harmful <= whole.corrected.high
+    assert abs(whole.corrected.value - done.harmful) < abs(whole.raw.value - done.harmful)
