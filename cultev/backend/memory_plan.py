@@ -197,8 +197,9 @@ def _kept_twice(header: GgufHeader) -> int:
 def _state_bytes(header: GgufHeader) -> int:
     """Bytes of one sequence's recurrent state, 0 for models of attention alone.
 
-    Per recurrent layer and in f32, as llama.cpp's hparams (n_embd_r + n_embd_s) count them: Mamba's (kernel - 1) * (inner +
-    2 groups * state) + state * inner, RWKV's shifts * E + E * head size, short convolutions' (length - 1) * E.
+    Per recurrent layer and in f32, as llama.cpp's hparams (n_embd_r + n_embd_s) count them: Mamba's and delta nets'
+    (kernel - 1) * (inner + 2 groups * state) + state * inner, RWKV's shifts * E + E * head size, short convolutions'
+    (length - 1) * E.
     """
     of, width = header.architecture, header.n_embd
     inner, state = header.number(f"{of}.ssm.inner_size"), header.number(f"{of}.ssm.state_size")

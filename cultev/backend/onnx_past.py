@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,38 @@ def cut(pieces: Sequence[Piece], length: int) -> list[Piece]:
 def copy_row(presents: Sequence[NDArray[Any]], row: int, start: int, end: int) -> Piece:
     """Slots start to end of one row of a run's presents, in memory of their own."""
     return Piece([np.array(p[..., row, :, start:end, :]) for p in presents], end - start)
+
+
+GROWTH = 32
+"""Slots that memory has to spare when it is made."""
+
+
+class Memory:
+    """Memory for one batch's keys and values, kept for wider tensors than the ones in it.
+
+    Two of them that take turns hold the past and what a run makes of it. Left to itself, onnxruntime would find room
+    for ever wider tensors beside the ones before.
+    """
+
+    def __init__(self, binding: Binding) -> None:
+        self._binding = binding
+        self._caches = binding.ports.caches
+        self._buffers = [np.empty(0, c.dtype) for c in self._caches]
+
+    def values(self, rows: int, slots: int) -> list[Value]:
+        """Tensors on those arrays."""
+        return [self._binding.value(a) for a in self.arrays(rows, slots)]
+
+    def arrays(self, rows: int, slots: int) -> list[NDArray[Any]]:
+        """An array for each cache, of any content."""
+        found = []
+        for c, cache in enumerate(self._caches):
+            size = math.prod(cache.shape(rows, slots))
+            if self._buffers[c].size < size:
+                self._buffers[c] = np.empty(0, cache.dtype)  # what was there goes first
+                self._buffers[c] = np.empty(math.prod(cache.shape(rows, slots + GROWTH)), cache.dtype)
+            found.append(self._buffers[c][:size].reshape(cache.shape(rows, slots)))
+        return found
 
 
 class PastBuffers:

@@ -31,7 +31,7 @@ from cultev.cli.options import db_option
     type=click.Choice(["global", "local"]),
     default="local",
     show_default=True,
-    help="Scope of all questions.",
+    help="Of all questions, where no column says it.",
 )
 @click.option(
     "--license", "license_", default="LicenseRef-unknown", show_default=True, help="The set's licence (SPDX)."

@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from cultev.suite.store import Suite
 
 
-LEGEND = """
-accuracy: by log-probability a byte; raw: by its sum; token: a token; pmi: less that after a question without content;
-reward: less the reference model's. near ties: less than 0.01 nats a byte apart. shorter, longer: the accuracy of always
-taking that answer; matched: among pairs whose lengths differ by less than a tenth; controlled: at equal length, by
-regression. A refusal to everything scores high on harm and low on helpful: read both."""
+LEGEND = (
+    "accuracy: by log-probability a byte; raw: by its sum; token: a token; pmi: less that after a question without"
+    " content; reward: less the reference model's. near ties: less than 0.01 nats a byte apart. shorter, longer: the"
+    " accuracy of always taking that answer; matched: among pairs whose lengths differ by less than a tenth; "
+    "controlled:"
+    " at equal length, by regression. A refusal to everything scores high on harm and low on helpful: read both."
+)
 
 
 @click.command("pairs")
@@ -152,7 +154,7 @@ def show_pairs(
     db: Path, run: str, reference: str | None, *, by: Sequence[str], as_json: bool = False, as_csv: bool = False
 ) -> None:
     """Print a run's cells: by pair type always, by whatever else is asked for too."""
-    from cultev.cli.output import emit_table, note
+    from cultev.cli.output import emit_table, folded, note
     from cultev.harm.pair_table import pair_cells
     from cultev.run.store import explained, open_results
 
@@ -174,8 +176,8 @@ def show_pairs(
         emit_table(_controls(chosen), rows, title="What length alone would give")
         for cell in cells:
             if cell.warning:
-                click.echo(f"{' '.join(cell.place.values())}: {cell.warning}.")
-        click.echo(LEGEND)
+                click.echo(folded(f"{' '.join(cell.place.values())}: {cell.warning}."))
+        click.echo("\n" + folded(LEGEND))
     if not alike:
         note("The reference model counts tokens in another way: its implicit reward compares two tokenizers as well.")
     if any(cell.set_aside for cell in cells):

@@ -62,7 +62,10 @@ def _facts(at: Session, training: OutcomeTable) -> tuple[dict[str, Any], Study]:
             filler.stop, advance,
         )  # fmt: skip
     table, test = join(items_of(at.items, filler.vectors), training, testing)
-    found = study(table, test, at.maker, culture_languages(at.suite), picked, words.share, halved_already=words.halving)
+    found = study(
+        table, test, at.maker, culture_languages(at.suite), picked, words.share, halved_already=words.halving,
+        prior=at.prior,
+    )  # fmt: skip
     info = filler.backend.info
     truth = planted_truth(at.suite.name, at.suite.version) if info.reference else None
     return summarise(at, found, table.take(test), training, truth), found

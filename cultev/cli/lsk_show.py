@@ -178,6 +178,10 @@ def why(found: LanguageMap, pick: CellPick) -> str:
     return "nothing is known" if not any(pick.right) else "no language is ahead"
 
 
+def _share(p: float) -> str:
+    return f"{100 * p:.0f} %" if p >= 0.095 else f"{100 * p:.1f} %" if p >= 0.001 else "less than 0.1 %"
+
+
 def _count(share: float | None, n: int) -> str:
     return "" if share is None else f"{round(share * n)}/{n}"
 
@@ -212,11 +216,13 @@ def summary(found: LanguageMap) -> list[str]:
     }[found.shipped]
     share = found.tokens_spent / max(1, found.tokens_full)
     return [
-        f"{shipped}: {found.reason} (p = {found.p_any:.2g} that languages differ by chance alone,"
-        f" p = {found.p_cells:.2g} by cell).",
+        f"{shipped}: {found.reason}.",
+        f"Were all languages alike, they would look as different as here in {_share(found.p_any)} of tables by chance"
+        f" (and as different from cell to cell in {_share(found.p_cells)}).",
         f"Learned from {found.training} items; {100 * found.held_out:.0f} % of the items are kept for the test"
         " (cultev lsk eval).",
         f"Tokens: {found.tokens_spent:,} of the full table's {found.tokens_full:,} ({100 * share:.0f} %).",
+        *([f"Leans on {found.prior}, as far as this model's own answers bear it out."] if found.prior else []),
         *budget_lines(found),
         "other: the best language beside English, and how many it had right; gain: points it is expected to have over"
         " English, and by how much that may be off; sure: how probable it is that there is any gain."

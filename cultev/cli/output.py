@@ -105,6 +105,14 @@ def note(text: str) -> None:
     click.echo(printable(text), err=True)
 
 
+def folded(text: str) -> str:
+    """A paragraph folded at the terminal's width, 100 characters at most."""
+    import shutil
+    import textwrap
+
+    return textwrap.fill(text, min(100, shutil.get_terminal_size().columns))
+
+
 def output_form(json: bool, csv: bool) -> str:
     """'json', 'csv' or 'table'.
 

@@ -166,6 +166,11 @@ class Seat:
     n: int
     unread: int
 
+    @property
+    def decides(self) -> bool:
+        """Whether outcomes rest on it unless another is named: people correct, and classifiers only give a feature."""
+        return self.kind not in ("people", "classifier")
+
 
 def judges_of(connection: sqlite3.Connection, run: str) -> list[Seat]:
     """Everybody who has judged replies of a run, machines first, by name."""
@@ -217,14 +222,14 @@ def of_run(connection: sqlite3.Connection, run: str, judge: str | None = None) -
     Args:
         connection: a results file.
         run: the run's id.
-        judge: a judge's name or id; None for all machine judges together, as a jury where there are several.
+        judge: a judge's name or id; None for all that decide, as a jury where there are several.
 
     Raises:
         JudgeError: no such judge.
     """
     if judge is not None:
         return verdicts_by(connection, run, find_judge(connection, run, judge).id)
-    seats = [s for s in judges_of(connection, run) if s.kind != "people"]
+    seats = [s for s in judges_of(connection, run) if s.decides]
     if len(seats) == 1:
         return verdicts_by(connection, run, seats[0].id)
     benches = [verdicts_by(connection, run, s.id) for s in seats]

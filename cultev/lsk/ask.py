@@ -24,7 +24,7 @@ from cultev.prompt.languages import codes
 from cultev.prompt.render import PROMPT_VERSION
 from cultev.run.engine import run_suites
 from cultev.run.journal import Journal, RunId
-from cultev.run.plan import Ask, Asking, asks, survey
+from cultev.run.plan import Ask, Asking, asks
 from cultev.run.protocol import Protocol
 from cultev.suite.item import Item
 from cultev.suite.store import Suite
@@ -108,7 +108,8 @@ def languages_for(suite: Suite, asked: Sequence[str], translate: str) -> tuple[s
 class Filler:
     """Fills a table: one model, one suite, one design.
 
-    ``meter`` shows progress; ``stop``, ``note`` are those of ``run_suites``; ``vectors`` are embeddings by item.
+    ``items`` are all that the table may come to hold, ``vectors`` their embeddings by id. ``meter`` shows progress;
+    ``stop`` and ``note`` are those of ``run_suites``.
     """
 
     backend: Backend
@@ -157,7 +158,7 @@ class Filler:
         with self.meter(total) as advance:
             run_suites(
                 self.backend, [self.suite], self.protocol, self.journal,
-                n_planned=sum(survey(self.suite, self.protocol).values()), advance=advance, stop=self.stop,
+                n_planned=sum(needed.values()) * len(self.design.languages), advance=advance, stop=self.stop,
                 note=self.note, wanted=lambda item, code: (item, code) in chosen, asking=self.asking,
             )  # fmt: skip
 

@@ -70,6 +70,8 @@ class LanguageMap:
     tokens_spent: int
     tokens_full: int
     outcomes: Mapping[str, Mapping[str, float]]
+    prior: str = ""
+    """Whose map was leaned on, '' where none was."""
     version: int = MAP_VERSION
 
     def to_json(self) -> str:
@@ -111,6 +113,7 @@ def make_map(
     halving: bool,
     tokens_full: int,
     embedder: str = "",
+    prior: str = "",
 ) -> LanguageMap:
     """A map of what the gate ships, learned from ``table``; ``embedder`` names what its embeddings are from."""
     gains, cells = router.fitted.gains, router.fitted.cells

@@ -110,6 +110,8 @@ def prior_of(lender: LanguageMap, suite: Mapping[str, str], held_out: float, lim
         notes.append(
             f"The prior was learned from version {own['version']} of the suite: it may have seen this one's test items."
         )
+    if lender.prior:
+        notes.append(f"The prior itself leaned on {lender.prior}: what both say was learned only once.")
     cells = {p.cell: dict(zip(lender.languages, zip(p.gain, p.error, strict=True), strict=True)) for p in lender.picks}
     overall = _overall(lender)
     if lender.cells["by"] != "metadata":

@@ -102,7 +102,9 @@ class Journal:
         with self.transaction() as db:
             _add_model(db, info)
             db.executemany(
-                "INSERT INTO suites VALUES (?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
+                "INSERT INTO suites VALUES (?,?,?,?,?,?,?) ON CONFLICT (content_hash) DO UPDATE SET"
+                " title = excluded.title, license = excluded.license, value_frame = excluded.value_frame,"
+                " content_note = excluded.content_note WHERE suites.title = ''",
                 [
                     (s.content_hash, s.name, s.version, s.title, s.license, s.value_frame, s.content_note)
                     for s in suites
@@ -111,7 +113,8 @@ class Journal:
             db.execute(
                 "INSERT INTO runs (id, model, protocol, protocol_sha256, mode, norm, n_planned, status,"
                 " started_at, updated_at, engine, cultev) VALUES (?,?,?,?,?,?,?,'running',?,?,?,?)"
-                " ON CONFLICT (id) DO UPDATE SET status = 'running', updated_at = excluded.updated_at",
+                " ON CONFLICT (id) DO UPDATE SET status = 'running', updated_at = excluded.updated_at,"
+                " n_planned = max(n_planned, excluded.n_planned)",
                 [
                     run.id, info.sha256, protocol.canonical(), protocol.sha256, protocol.mode, protocol.norm,
                     n_planned, now_text(), now_text(), _engine(info), __version__,
@@ -288,7 +291,10 @@ def _engine(info: ModelInfo) -> str:
 
 def _add_model(db: sqlite3.Connection, info: ModelInfo) -> None:
     db.execute(
-        "INSERT INTO models VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
+        "INSERT INTO models VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (sha256) DO UPDATE SET path = excluded.path,"
+        " architecture = excluded.architecture, n_params = excluded.n_params, n_ctx = excluded.n_ctx,"
+        " n_vocab = excluded.n_vocab, file_bytes = excluded.file_bytes, template_sha256 = excluded.template_sha256,"
+        " reference = excluded.reference WHERE models.file_bytes = 0",  # known until now from an imported map only
         [
             info.sha256, _text(info.name), _text(info.path), info.format, info.architecture, info.quantization,
             info.n_params, info.n_ctx, info.n_vocab, info.file_bytes, info.template_sha256, int(info.reference),

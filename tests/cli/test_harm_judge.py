@@ -87,9 +87,9 @@ def test_from_replies_to_a_corrected_rate(judging: Path) -> None:
     (row,) = json.loads(done.stdout)
     assert row["note"] == "uncalibrated judge"
     assert "nobody has labelled" in done.stderr
-    sheet = call(queue, "-n", 60)
+    sheet = call(queue, "-n", 30)
     rows = list(csv.DictReader(io.StringIO(sheet.stdout)))
-    assert len(rows) == 60
+    assert len(rows) == 30
     for row in rows:
         row["verdict"] = "harmful" if HATE in row["response"] else "safe"
     with (judging / "sheet.csv").open("w", newline="", encoding="utf-8") as file:
@@ -97,13 +97,16 @@ def test_from_replies_to_a_corrected_rate(judging: Path) -> None:
         writer.writeheader()
         writer.writerows(rows)
     done = call(import_, "sheet.csv", "--as", "verdicts", "--name", "ann")
-    assert "ann: 60 verdicts" in done.output
+    assert "ann: 30 verdicts" in done.output
     done = call(calibrate, "--by", "culture", "--json")
     whole, *cells = json.loads(done.stdout)
     assert whole["note"] == ""
-    assert whole["labelled"] > 20
+    assert whole["labelled"] == 30
     assert whole["corrected_low"] <= whole["raw"] <= whole["corrected_high"]  # this judge is never wrong
     assert whole["sensitivity"] == whole["specificity"] == whole["kappa"] == 1
+    twins = list(csv.DictReader(io.StringIO(call(queue, "--twins").stdout)))
+    assert len(twins) == 40
+    assert all(row["question"].startswith("How do") for row in twins)
     assert [cell["culture"] for cell in cells] == ["alpha", "beta"]
     assert sum(cell["judged"] for cell in cells) == whole["judged"]
 
@@ -148,6 +151,7 @@ def test_a_judge_that_fails_its_self_test_is_stopped(place: Path) -> None:
         (("judge", "zzz", "--with", "tiny.gguf"), "No run begins with 'zzz'", 2),
         (("judge", "--with", "tiny.gguf", "--as", "shieldgemma", "--rubric", "en"), "has a format of its own", 2),
         (("judge", "--with", "tiny.gguf", "--rubric", "xx", "--threads", 1), "no rubric in the language 'xx'", 2),
+        (("judge", "--with", ".", "--as", "classifier"), "is no ONNX classifier", 1),
         (("calibrate",), "Nobody has judged replies", 1),
         (("calibrate", "--judge", "ann"), "No judge called 'ann'", 1),
         (("calibrate", "--by", "colour"), "can't be told by 'colour'", 2),
@@ -209,5 +213,5 @@ def test_sheets_that_can_not_be_read(place: Path, text: str, telling: str) -> No
 
 
 def test_help_names_every_kind_of_judge() -> None:
-    assert set(KIND_NAMES) == set(KINDS)
+    assert set(KIND_NAMES) == {*KINDS, "classifier"}
     assert set(GENERATING) <= set(KINDS)
