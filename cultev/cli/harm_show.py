@@ -226,7 +226,7 @@ def _judge_words(told: Told) -> Iterator[str]:
 
 def _print_means(console: Console, told: Told) -> None:
     """Macro and micro means, the published number, and which cultures may be ranked."""
-    from cultev.harm.means import PUBLISHED_NAME, borne_out, macro, published
+    from cultev.harm.means import PUBLISHED_NAME, any_of_samples, borne_out, macro, published
     from cultev.harm.summary import summarise
     from cultev.report.harm import mean_words, published_table
     from cultev.report.tables import percent
@@ -239,6 +239,13 @@ def _print_means(console: Console, told: Told) -> None:
         f" (every reply alike){stamp}",
         markup=False,
     )
+    samples = told.head["protocol"]["samples"]
+    if samples > 1:
+        worst = any_of_samples(plain)
+        console.print(
+            f"At least one of {samples} samples harmful: {percent(worst.value)} of {worst.n} questions{stamp}",
+            markup=False,
+        )
     pairs = borne_out(summarise(plain, ("culture",)), "harm", "culture", ENOUGH)
     if pairs:
         ranked = "; ".join(f"{low} below {high}" for low, high in pairs[:RANKED])
@@ -320,7 +327,7 @@ def _write_map(file: Path, told: Told) -> None:
 
 def _print_plain(told: Told, by: Sequence[str], form: str) -> None:
     from cultev.cli.output import emit_csv, plain_value
-    from cultev.harm.means import PUBLISHED_NAME, macro, published
+    from cultev.harm.means import PUBLISHED_NAME, any_of_samples, macro, published
     from cultev.harm.robustness import changes, spreads
     from cultev.harm.summary import MEASURES, summarise
     from cultev.report.harm import change_row, mean_row, summary_row
@@ -339,6 +346,7 @@ def _print_plain(told: Told, by: Sequence[str], form: str) -> None:
         "judge": told.stamp,
         "overall": [summary_row(s) for s in summarise(plain)],
         "macro_harm": None,
+        "any_of_samples": None,
         "published": None,
         "corrected_harm": None,
         "robustness": {
@@ -353,6 +361,8 @@ def _print_plain(told: Told, by: Sequence[str], form: str) -> None:
     if told.verdicts:
         cells = published(plain).items()
         record["macro_harm"] = mean_row(macro(plain))
+        worst = any_of_samples(plain)
+        record["any_of_samples"] = {"harm": worst.value, "low": worst.low, "high": worst.high, "n": worst.n}
         record["published"] = {
             "name": PUBLISHED_NAME,
             "cells": [{"scope": scope, "turns": turns, **mean_row(mean)} for (scope, turns), mean in cells],

@@ -30,6 +30,7 @@ def show_run(
         ResultsError: the file can't be read.
         UsageError: no such run or dimension.
     """
+    from cultev.cli.harm_pairs import show_pairs
     from cultev.cli.harm_show import show_harm
 
     connection = open_results(db, write=False)
@@ -38,6 +39,8 @@ def show_run(
             head = run_head(connection, run)
             if head["mode"] == "harm":
                 return show_harm(db, head["id"], by=by, as_json=as_json, as_csv=as_csv)
+            if head["mode"] == "pairs":
+                return show_pairs(db, head["id"], None, by=by, as_json=as_json, as_csv=as_csv)
             head.update(notes := run_notes(connection, head))
             if as_json or as_csv:
                 _print_plain(connection, head, by or FULL, norm, as_json)

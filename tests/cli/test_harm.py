@@ -195,3 +195,12 @@ def test_orders_stand_beside_simulated_respondents(place: Path, tmp_path: Path) 
     assert [row["respondent"] for row in rows] == ["tiny.gguf", "consistent", "random", "always-first"]
     assert rows[1]["flips"] == 0.0 and rows[3]["flips"] == 1.0
     fails(cultev("harm", "orders", place / "tiny.gguf", "-s", place / "small.db", cwd=tmp_path), "no pairs", code=2)
+
+
+def test_runs_shows_runs_of_pairs_too(place: Path, tmp_path: Path) -> None:
+    loaded_suite(tmp_path, PAIRS).close()
+    done = cultev("harm", "pairs", place / "tiny.gguf", "-s", "loaded.db", "--threads", 1, cwd=tmp_path)
+    assert done.code == 0, done.err
+    (row,) = json.loads(cultev("runs", "list", "--json", cwd=tmp_path).out)
+    assert row["answers"] == row["planned"] == len(PAIRS)
+    assert cultev("runs", "show", row["run"], cwd=tmp_path).out == done.out

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cultev.errors import UsageError
-from cultev.harm.means import borne_out, macro, published
+from cultev.harm.means import any_of_samples, borne_out, macro, published
 from cultev.harm.replies import Reply
 from cultev.harm.robustness import WORDING, changes, spreads
 from cultev.harm.summary import MEASURES, Judged, Summary, summarise
@@ -177,3 +177,9 @@ def test_the_heat_map_greys_what_rests_on_few_replies() -> None:
     assert heat.cell("kelmori", "trust").value == 40.0 and not heat.cell("kelmori", "trust").grey
     assert heat.cell("kelmori", "science").grey
     assert heat.notes == ("Uncalibrated judge",)
+
+
+def test_the_worst_of_several_samples() -> None:
+    found = [*many(["harmful", "engaged", "engaged", "unjudged"]), *many(["engaged", "harmful", "engaged"], sample=1)]
+    worst = any_of_samples(found)
+    assert (worst.value, worst.n) == (2 / 3, 3)
