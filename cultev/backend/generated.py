@@ -30,6 +30,13 @@ class Growing:
         self.cut = min(found, default=None)
         return bool(found)
 
+    def pending(self) -> int | None:
+        """How many of the tokens lie whole before what may yet become a stop text; None where nothing may."""
+        for at in range(max(0, len(self._data) - self._reach), len(self._data)):
+            if any(s.startswith(self._data[at:]) for s in self._stop):
+                return sum(end <= at for end in self._ends)
+        return None
+
     @property
     def text(self) -> str:
         """The text before the stop text; broken UTF-8 reads as U+FFFD."""

@@ -45,6 +45,17 @@ class Vocabulary:
     """Token ids of a text that goes on from others: no BOS, no space put before it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """A copy of a text's sequence, to go back to."""
+
+    slot: int
+    length: int
+    """Tokens that it holds."""
+    logits: NDArray[np.float32]
+    """After the last of them."""
+
+
 @dataclass(slots=True)
 class _Held:
     """One sequence of the engine: a trunk, or a text that grows."""
@@ -65,6 +76,8 @@ class _Held:
     """Tokens that its text may have: what was asked, or what the context or the cells leave."""
     logits: NDArray[np.float32] | None = None
     """After its last token, once known."""
+    mark: _Mark | None = None
+    """Where what may become a stop text begins, in engines that can't cut a sequence back."""
 
 
 class Generator:
@@ -220,6 +233,7 @@ class Generator:
         return used <= self._engine.cells
 
     def _release(self, held: _Held) -> None:
+        self._unmark(held)
         self._engine.drop(held.slot)
         self._free.append(held.slot)
         if held.constraint is not None:
@@ -288,9 +302,30 @@ class Generator:
             return "length"
         if len(held.generated) >= held.limit:
             return "context"
+        if self._engine.keeps_marks and not self._strict and request.follow_up is not None:
+            self._mark(held, len(request.prompt))
         held.tokens.append(token)
         held.budget -= 1
         return ""
+
+    def _mark(self, held: _Held, n_prompt: int) -> None:
+        """Keep a copy where a stop text may have begun with the last token, as long as it may; if there is a slot.
+
+        Not in strict mode: whether there is one depends on what else is asked.
+        """
+        whole = held.text.pending()
+        if whole is None:
+            self._unmark(held)
+        elif held.mark is None and held.done <= n_prompt + whole and self._free:
+            assert held.logits is not None
+            held.mark = _Mark(self._free.pop(), held.done, held.logits.copy())
+            self._engine.fork(held.slot, held.mark.slot)
+
+    def _unmark(self, held: _Held) -> None:
+        if held.mark is not None:
+            self._engine.drop(held.mark.slot)
+            self._free.append(held.mark.slot)
+            held.mark = None
 
     # The end of a text
 
@@ -315,7 +350,7 @@ class Generator:
         prefix = [*request.prompt, *kept, *follow.lead]
         length = common_prefix(prefix, held.tokens[: held.done])
         if length < held.done and not self._engine.trim(held.slot, length):
-            length = self._read_again(held, prefix)
+            length = self._go_back(held, length) or self._read_again(held, prefix)
         first = held.logits if length == held.done and length == len(prefix) else None
         if first is None and length == len(prefix):  # the logits after it are gone: its last token once more
             length = length - 1 if self._engine.trim(held.slot, length - 1) else self._read_again(held, prefix)
@@ -336,8 +371,21 @@ class Generator:
             for c, at in zip(follow.continuations, places[0], strict=True)
         )
 
+    def _go_back(self, held: _Held, length: int) -> int:
+        """Go on from the copy that was made before the stop text; how many tokens it has, 0 where there is none."""
+        mark = held.mark
+        if mark is None or mark.length > length:
+            return 0
+        self._engine.drop(held.slot)
+        self._free.append(held.slot)
+        held.slot, held.done, held.logits, held.mark = mark.slot, mark.length, mark.logits, None
+        return mark.length
+
     def _read_again(self, held: _Held, prefix: Sequence[int]) -> int:
-        """Where memory can't be cut back: everything but the last token once more; how many tokens then stand."""
+        """Everything but the last token once more; how many tokens then stand.
+
+        Where memory can't be cut back and no copy was kept: strict mode, all slots in use, prefixes recomputed.
+        """
         self._engine.drop(held.slot)
         length = len(prefix) - 1
         step = STRICT_SLICE if self._strict else self._engine.batch

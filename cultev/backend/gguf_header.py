@@ -27,6 +27,9 @@ FILE_TYPES: Mapping[int, str] = {
 }  # fmt: skip
 """general.file_type -> the word that llama.cpp's quantizer takes for it (llama.h)."""
 
+_RECURRENT = ("ssm_", "time_mix_", "shortconv")
+"""How tensors of state-space layers and delta nets, RWKV and short convolutions begin."""
+
 Scalar = str | int | float | bool
 
 
@@ -157,15 +160,24 @@ class GgufHeader:
     def kv_bytes_per_token(self) -> int:
         """Bytes of an f16 KV cache per token and sequence: 2 * sum over layers of kv_heads * (d_k + d_v).
 
-        d_k and d_v are attention.key_length and value_length, n_embd / n_heads where not stated. An upper bound
-        for models whose layers share caches or keep none and whose header doesn't say so per layer.
+        d_k and d_v are attention.key_length and value_length, n_embd / n_heads where not stated. Where the file gives
+        one number of heads for all layers, those count that have no recurrent state instead. An upper bound for models
+        whose layers share caches.
         """
         per_layer = _counts(self.metadata.get(self._of_model("attention.head_count_kv")))
-        heads = sum(per_layer) if len(per_layer) > 1 else self.n_kv_heads * self.n_layers
+        keys = {t.name.split(".")[1] for t in self.tensors if t.name.endswith(".attn_k.weight")}
+        attention = self.n_layers - len(self.recurrent_layers - keys)
+        heads = sum(per_layer) if len(per_layer) > 1 else self.n_kv_heads * attention
         head_dim = self.n_embd // self.n_heads if self.n_heads else 0
         d_k = self.number(self._of_model("attention.key_length")) or head_dim
         d_v = self.number(self._of_model("attention.value_length")) or head_dim
         return 2 * heads * (d_k + d_v)
+
+    @property
+    def recurrent_layers(self) -> frozenset[str]:
+        """Numbers of the blocks that keep a recurrent state, by what their tensors are called."""
+        names = (tensor.name.split(".") for tensor in self.tensors)
+        return frozenset(n[1] for n in names if len(n) > 2 and n[0] == "blk" and n[2].startswith(_RECURRENT))
 
     @property
     def tensor_types(self) -> dict[str, tuple[int, int]]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cultev.backend.llama_context import LlamaContext
 from cultev.backend.llama_grammar import Grammar
-from cultev.backend.llama_reuse import COPY, RECOMPUTE, RestoreReuse, Reuse
+from cultev.backend.llama_reuse import COPY, RECOMPUTE, RESTORE, RestoreReuse, Reuse
 from cultev.backend.prefix import STRICT_SLICE, TokenTree
 from cultev.backend.sequences import Constraint, Feed, Wanted
 
@@ -41,6 +41,7 @@ class LlamaSequences:
     ) -> None:
         self.slots, self.cells, self.batch = slots, context.cells, context.batch
         self.shares_cells = shares_cells
+        self.keeps_marks = shares_cells and way == RESTORE
         self._context, self._reuse, self._way, self._grammar = context, reuse, way, grammar
         self._release: Callable[[], None] | None = release
         self._tokens: list[list[int]] = [[] for _ in range(slots)]

@@ -23,7 +23,7 @@ from cultev.backend.onnx_resident import RESIDENT_BYTES
 from cultev.backend.onnx_rows import MAX_ROWS
 from cultev.backend.onnx_tree import LOGITS_BYTES, PAST_BYTES, SLICE
 
-GGUF_PROCESS = 51_000_000
+GGUF_PROCESS = 53_000_000
 """Python, numpy, cultev, jinja and llama.cpp's libraries, nothing loaded: measured."""
 
 ONNX_PROCESS = 78_000_000
@@ -40,6 +40,9 @@ MOST_SEQUENCES = 256
 
 GATHER_BYTES = 8 * 2**20
 """Two blocks that logits are turned into log-probabilities in (``logprobs.gather_logprobs``)."""
+
+NODE = 960
+"""What llama.cpp keeps ready for a node of a graph, filled or not: measured at 20,480 nodes."""
 
 _REPACKED = frozenset({"Q4_0", "Q4_K", "Q2_K", "IQ4_NL"})
 _REPACKED_ARM = _REPACKED | {"Q5_K", "Q6_K", "Q8_0"}
@@ -107,6 +110,10 @@ def plan_gguf(
         logits   = 4 V R + two blocks of 4 MiB                                          f32
         working  = max(4 V R, 4 B (2 F + 3 E) + 6 B min(C, N + B))      logits again, where activations and the mask
                                                                         (f32 and f16, N = ``n_ctx``) were
+                                                                        (2 F + 3 E, or 7 times a recurrent layer's
+                                                                        width where that is more: measured)
+                   + S * state of a layer, twice for delta nets         what its graph gathers, and puts out anew
+                   + of delta nets 38400 B, twice if generating         room for a graph of 40 B nodes
 
     Scoring and generating have a context each, one at a time: the plan is for the larger.
 
@@ -137,6 +144,9 @@ def plan_gguf(
     cache, logits, working = max(
         (_context(header, sizes, rows, batch, n_ctx, state) for sizes, rows in contexts), key=sum
     )
+    if _has_delta_nets(header):
+        # 40 nodes a token (llama_context::graph_max_nodes); malloc keeps the first context's when it is closed.
+        working += (2 if generate else 1) * NODE * 40 * batch
     again = _kept_twice(header)
     tables = GGUF_TOKEN * header.n_vocab
     on_gpu = header.file_bytes + cache + working if gpu else 0
@@ -158,12 +168,21 @@ def _context(header: GgufHeader, sizes: Sizes, rows: int, batch: int, n_ctx: int
     experts = header.number(f"{of}.expert_used_count") * header.number(f"{of}.expert_feed_forward_length")
     ffn = max(header.number(f"{of}.feed_forward_length"), experts)
     read = 4 * header.n_vocab * rows
-    activations = 4 * batch * (2 * ffn + 3 * header.n_embd) + 6 * batch * min(cells, n_ctx + batch)
+    widths = max(2 * ffn + 3 * header.n_embd, 7 * header.number(f"{of}.ssm.inner_size"))
+    activations = 4 * batch * widths + 6 * batch * min(cells, n_ctx + batch)
+    layers = len(header.recurrent_layers) or header.n_layers
+    # A delta net's operator gives the new states together with its output; the others write them in place.
+    states = (2 if _has_delta_nets(header) else 1) * sizes.sequences * state // max(1, layers)
     return (
         cells * header.kv_bytes_per_token + sizes.sequences * state,
         read + min(GATHER_BYTES, 2 * read),
-        max(read, activations),
+        max(read, activations) + states,
     )
+
+
+def _has_delta_nets(header: GgufHeader) -> bool:
+    """Whether layers are gated delta nets (Qwen3-Next and Qwen3.5, Kimi Linear)."""
+    return any(t.name.endswith((".ssm_beta.weight", ".ssm_ba.weight")) for t in header.tensors)
 
 
 def _kept_twice(header: GgufHeader) -> int:
@@ -177,10 +196,11 @@ def _kept_twice(header: GgufHeader) -> int:
 
 
 def _state_bytes(header: GgufHeader) -> int:
-    """Bytes of one sequence's recurrent state, 0 for models of attention alone; of hybrids an upper bound.
+    """Bytes of one sequence's recurrent state, 0 for models of attention alone.
 
-    Per layer and in f32, as llama.cpp's hparams (n_embd_r + n_embd_s) count them: Mamba's (kernel - 1) * (inner +
-    2 groups * state) + state * inner, RWKV's shifts * E + E * head size, short convolutions' (length - 1) * E.
+    Per recurrent layer and in f32, as llama.cpp's hparams (n_embd_r + n_embd_s) count them: Mamba's and delta nets'
+    (kernel - 1) * (inner + 2 groups * state) + state * inner, RWKV's shifts * E + E * head size, short convolutions'
+    (length - 1) * E.
     """
     of, width = header.architecture, header.n_embd
     inner, state = header.number(f"{of}.ssm.inner_size"), header.number(f"{of}.ssm.state_size")
@@ -194,7 +214,7 @@ def _state_bytes(header: GgufHeader) -> int:
         numbers = (length - 1) * width
     else:
         return 0
-    return 4 * numbers * header.n_layers
+    return 4 * numbers * (len(header.recurrent_layers) or header.n_layers)
 
 
 def plan_onnx(

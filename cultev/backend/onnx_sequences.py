@@ -41,7 +41,7 @@ class OnnxSequences:
         batch: tokens of one ``advance``.
     """
 
-    shares_cells = False
+    shares_cells = keeps_marks = False
 
     def __init__(self, runner: TreeRunner, *, packed: bool, parallel: int, batch: int) -> None:
         self._runner = runner

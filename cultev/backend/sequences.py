@@ -55,6 +55,8 @@ class Sequences(Protocol):
     """Tokens that all sequences may hold together."""
     shares_cells: bool
     """Whether a prefix that several sequences have in common takes its cells once (else once in each)."""
+    keeps_marks: bool
+    """Whether sequences can't be cut back but are forked at no cost: then a text that must go back keeps a copy."""
     batch: int
     """Tokens that one ``advance`` may be given."""
 

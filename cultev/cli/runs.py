@@ -26,10 +26,12 @@ def list_runs(db: Path, as_json: bool, as_csv: bool) -> None:
     connection = open_results(db, write=False)
     try:
         with explained(db):
+            has_harm = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'exchanges'").fetchone()
+            held = "(SELECT count(*) FROM exchanges e WHERE e.run = r.id AND e.last)" if has_harm else "0"
             rows = connection.execute(
                 "SELECT r.id, m.name, m.quantization, r.mode,"
                 " (SELECT group_concat(s.name, ' ') FROM run_suites x JOIN suites s ON s.content_hash = x.suite"
-                "  WHERE x.run = r.id), (SELECT count(*) FROM answers a WHERE a.run = r.id), r.n_planned,"
+                f"  WHERE x.run = r.id), (SELECT count(*) FROM answers a WHERE a.run = r.id) + {held}, r.n_planned,"
                 " r.status, r.started_at FROM runs r JOIN models m ON m.sha256 = r.model ORDER BY r.started_at, r.id"
             ).fetchall()
     finally:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -131,6 +132,30 @@ def test_a_follow_up_is_scored_after_the_text(strict: bool, whole_only: bool, le
         expected = [logprob(before, c.tokens) for c in options]
         assert [s.logprob for s in result.scores] == pytest.approx(expected, abs=1e-4)
         assert [s.n_tokens for s in result.scores] == [1, 3, 2]
+
+
+def test_a_text_that_can_not_be_cut_back_is_not_read_again() -> None:
+    """Stop texts of several tokens: the copy that was kept where they began is gone on from, and given back."""
+    follow = FollowUp((7,), (Continuation("A", (1,)), Continuation("B", (2, 3))))
+    plain = many(30, seed=4)
+    texts = {r.key: "".join(piece(t).decode("latin-1") for t in naive(r)[0]) for r in plain}
+    # The third to the fifth letter of what each would say.
+    stopped = [replace(r, stop=(texts[r.key][2:5],), follow_up=follow) for r in plain if texts[r.key][2:5].isascii()]
+    stopped = [r for r in stopped if len(r.stop[0]) == 3]
+    assert len(stopped) > 9
+    computed = {}
+    for whole_only in (False, True):
+        engine = ToySequences(slots=30, whole_only=whole_only)
+        generator = make(engine, parallel=8)
+        found = {r.key: r for batch in generator.run(stopped) for r in batch}
+        assert {r.finish for r in found.values()} == {"stop"}
+        assert found == {r.key: alone(r) for r in stopped}
+        computed[whole_only] = generator.computed
+        assert len(set(generator._free)) + len(generator._trunks) == 30
+    assert computed[True] == computed[False]
+    scarce = make(ToySequences(slots=2, whole_only=True), parallel=1)  # a text and its trunk: no slot for copies
+    assert {r.key: r for batch in scarce.run(stopped) for r in batch} == found
+    assert scarce.computed > computed[True]
 
 
 def test_strict_texts_depend_on_their_own_request_only() -> None:

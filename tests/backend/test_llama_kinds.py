@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -188,4 +189,40 @@ def test_an_embedding_model_embeds_and_does_no_more(model: Maker) -> None:
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-5)
     assert vectors[0] == pytest.approx(vectors[2], abs=1e-3)
     assert float(vectors[0] @ vectors[1]) < 0.999
+    engine.close()
+
+
+@pytest.mark.parametrize("architecture", ["mamba", "jamba", "qwen35", "lfm2"])
+def test_a_stopped_reasoning_is_not_read_again(
+    architecture: str, model: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where a stop text of several tokens has to be taken back out of a state."""
+
+    def read_again(*_: object) -> int:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr("cultev.backend.generator.Generator._read_again", read_again)
+    engine = opened(model(architecture))
+    plain = [replace(r, max_tokens=12, grammar="root ::= [a-z]+") for r in texts(12)]
+    written = generated(engine, plain)
+    some, kept = [], {}
+    for r in plain:
+        text, tokens = written[r.key].text, written[r.key].tokens
+        ends = [0, *(len(engine.decode(tokens[: n + 1])) for n in range(len(tokens)))]
+        at = text.find(text[4:7])
+        if at in ends and at + 2 in ends:
+            some.append(replace(r, stop=(text[4:7],)))
+            kept[r.key] = tokens[: ends.index(at)]
+    assert len(some) > 5
+    found = generated(engine, some)
+    # Near ties fall otherwise where other texts end earlier beside them.
+    stopped = [r for r in some if found[r.key].finish == "stop" and found[r.key].text == engine.decode(kept[r.key])]
+    assert len(stopped) > 3
+    for r in stopped:
+        follow = r.follow_up
+        assert follow is not None
+        asked = ScoreRequest("", (*r.prompt, *kept[r.key], *follow.lead), follow.continuations)
+        (expected,) = scores(engine, [asked]).values()
+        for a, b in zip(found[r.key].scores, expected.scores, strict=True):
+            assert a.logprob == pytest.approx(b.logprob, abs=TOLERANCE.get(architecture, HALF) * a.n_tokens)
     engine.close()

@@ -14,6 +14,7 @@ from cultev.backend.memory_plan import MemoryPlan, plan_gguf, plan_onnx
 from cultev.backend.onnx_tree import LOGITS_BYTES
 from cultev.backend.types import EngineSettings
 from cultev.locate import reference_model
+from tests.backend import gguf_models
 from tests.backend.gguf_models import write_tiny_gguf
 from tests.backend.onnx_models import Spec, make_folder
 from tools.bench_plan import compare
@@ -91,6 +92,20 @@ def test_recurrent_states_count_instead_of_cells() -> None:
     assert short.kv_cache % state == 0 and 1 < short.kv_cache // state <= 64
 
 
+def test_only_layers_without_a_state_take_cells() -> None:
+    numbers: dict[str, Value] = {"ssm.inner_size": 2_048, "ssm.state_size": 128, "ssm.conv_kernel": 4}
+    names = [f"blk.{i}.{'attn_q' if i % 4 == 3 else 'ssm_out'}.weight" for i in range(24)]
+    hybrid = header("qwen35", tensors=tuple(tensor(n, "F16", 9) for n in names), **numbers)
+    assert hybrid.recurrent_layers == {str(i) for i in range(24) if i % 4 != 3}
+    assert hybrid.kv_bytes_per_token * 4 == header().kv_bytes_per_token
+    both = tuple(tensor(f"blk.{i}.{n}.weight", "F16", 9) for i in range(24) for n in ("attn_k", "ssm_out"))
+    assert header("falcon-h1", tensors=both).kv_bytes_per_token == header().kv_bytes_per_token
+    state = 18 * 4 * (3 * 2_048 + 128 * 2_048)
+    plan = plan_gguf(hybrid, n_ctx=512)
+    cells = 256 * -(-(512 + 512 + 64) // 256)
+    assert plan.kv_cache == cells * hybrid.kv_bytes_per_token + (2**28 // state) * state
+
+
 def test_a_gpu_takes_what_the_processor_need_not() -> None:
     host, gpu = plan_gguf(header(), n_ctx=512), plan_gguf(header(), n_ctx=512, gpu=True)
     assert host.device == 0 and gpu.device > gpu.weights - 100_000_000
@@ -123,7 +138,12 @@ def test_fits() -> None:
     assert plan.fits(None) is None
 
 
-def model(kind: str, folder: Path) -> Path:
+def model(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    if kind == "delta nets gguf":  # whose states outweigh the rest
+        monkeypatch.setattr(gguf_models, "DELTA", 128)
+        return write_tiny_gguf(folder / "m.gguf", architecture="qwen35", embd=256, heads=8, layers=4, n_ctx=256)
+    if kind == "hybrid gguf":
+        return write_tiny_gguf(folder / "m.gguf", architecture="jamba", embd=256, layers=4, n_ctx=256)
     if kind == "tiny gguf":
         return write_tiny_gguf(folder / "tiny.gguf", n_ctx=256)
     if kind == "tiny onnx":
@@ -142,10 +162,13 @@ def model(kind: str, folder: Path) -> Path:
 @pytest.mark.parametrize("generate", [False, True])
 @pytest.mark.parametrize(
     "kind",
-    ["tiny gguf", "tiny onnx", "many words onnx", "many words onnx, all logits", "reference gguf", "reference onnx"],
-)
-def test_the_peak_is_the_plan_s(kind: str, generate: bool, tmp_path: Path) -> None:
+    [
+        "tiny gguf", "delta nets gguf", "hybrid gguf", "tiny onnx", "many words onnx", "many words onnx, all logits",
+        "reference gguf", "reference onnx",
+    ],
+)  # fmt: skip
+def test_the_peak_is_the_plan_s(kind: str, generate: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("llama_cpp" if kind.endswith("gguf") else "onnxruntime")
-    found = compare(model(kind, tmp_path), EngineSettings(n_ctx=256, threads=2), generate)
+    found = compare(model(kind, tmp_path, monkeypatch), EngineSettings(n_ctx=256, threads=2), generate)
     peak = max(found["peak"].values())
     assert peak == pytest.approx(found["plan"]["total"], rel=TOLERANCE), found

@@ -42,7 +42,7 @@ class ToySequences:
     ) -> None:
         self.slots, self.cells, self.shares_cells, self.batch = slots, cells, shares_cells, batch
         self.held: list[list[int]] = [[] for _ in range(slots)]
-        self.whole_only = whole_only
+        self.whole_only = self.keeps_marks = whole_only
         self.calls: list[list[Feed]] = []
         self.closed = False
         self.most_cells = 0
