@@ -1,6 +1,6 @@
 """Does the gate keep its promises? Worlds whose truth is known, many times over.
 
-    python tools/simulate_lsk.py [--worlds demanded] [--repetitions 200] [--json FILE]
+    python tools/simulate_lsk.py [--worlds demanded] [--repetitions 200] [--halving] [--json FILE]
 
 A world has 12 cells of unequal size and 16 languages. The probability of a right answer in a cell and language is
 
@@ -36,7 +36,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -46,6 +46,7 @@ from numpy.typing import NDArray
 
 from cultev.lsk.cells import ByMetadata, Everything
 from cultev.lsk.gate import RUNGS, Gated, GatedRouter
+from cultev.lsk.halving import halve_table
 from cultev.lsk.policies import BestSingle, Paper, Policy, Shrunk, Shuffled
 from cultev.lsk.router import Constant, Router
 from cultev.lsk.table import Items, OutcomeTable
@@ -109,6 +110,20 @@ class ValidationAlone:
             return Constant(0)
         return Shrunk(Everything() if best == "single" else ByMetadata(), 0.0, Gated().least).fit(table)
 
+
+@dataclass(frozen=True, slots=True)
+class Halved:
+    """The gate on what halving leaves of a table."""
+
+    name: str = "gated-halved"
+
+    def fit(self, table: OutcomeTable) -> GatedRouter:
+        """Play halving, then learn from what it asked."""
+        return Gated().fit(halve_table(table, ByMetadata().make(table)).table)
+
+
+MORE = {"validation-alone": "validation", "gated-halved": "halved"}
+"""Policies that are only tried when asked for, and what heads their column."""
 
 SIZES = (200, 600, 2000, 8000)
 WORLDS = {
@@ -185,6 +200,7 @@ class Result:
     single: float
     shuffled_gap: float
     shuffled_gap_error: float
+    halved_routed: float
     seconds: float
 
 
@@ -197,7 +213,7 @@ def simulate(world: World, repetitions: int, seed: int, policies: Sequence[Polic
     cells = np.arange(CELLS)
     probe = Items(cells.astype(str), cells.astype(str), *names_of(cells))
     gains = np.zeros((repetitions, len(policies) + 1))
-    shipped = []
+    shipped: dict[str, list[str]] = {}
     for repetition in range(repetitions):
         truth = truth_of(world, generator)
         table = OutcomeTable.of_right(items, CODES, answers_of(world, truth, cell, generator))
@@ -206,15 +222,15 @@ def simulate(world: World, repetitions: int, seed: int, policies: Sequence[Polic
             router = policy.fit(table)
             gains[repetition, column] = weight @ gain[cells, router.route(probe)]
             if isinstance(router, GatedRouter):
-                shipped.append(router.shipped)
+                shipped.setdefault(policy.name, []).append(router.shipped)
         gains[repetition, -1] = weight @ gain.max(axis=1)
     return summarise(world, 100 * gains, [p.name for p in policies], shipped, time.perf_counter() - began)
 
 
 def summarise(
-    world: World, gains: NDArray[np.float64], names: Sequence[str], shipped: Sequence[str], seconds: float
+    world: World, gains: NDArray[np.float64], names: Sequence[str], shipped: Mapping[str, Sequence[str]], seconds: float
 ) -> Result:
-    """Means and standard errors. ``gains`` are points, (repetitions, policies + the ceiling)."""
+    """Means and standard errors. ``gains`` are points, (repetitions, policies + the ceiling); ``shipped`` rungs."""
     column = {name: gains[:, i] for i, name in enumerate(names)}
     gated = column["gated"]
     best = max(RIVALS, key=lambda name: float(column[name].mean()))
@@ -232,12 +248,17 @@ def summarise(
         best if top > 0 else "english",
         float(gated.mean()) / top if top >= MUCH else float("nan"),
         error_of(gated - asked * column[best]) / top if top >= MUCH else float("nan"),
-        shipped.count("cells") / len(shipped),
-        shipped.count("single") / len(shipped),
+        _share(shipped["gated"], "cells"),
+        _share(shipped["gated"], "single"),
         float(gap.mean()),
         error_of(gap),
+        _share(shipped.get(Halved().name, ()), "cells"),
         seconds,
     )
+
+
+def _share(shipped: Sequence[str], rung: str) -> float:
+    return shipped.count(rung) / len(shipped) if shipped else float("nan")
 
 
 def error_of(values: NDArray[np.float64]) -> float:
@@ -271,12 +292,14 @@ def broken(result: Result, slack: float = 1.0) -> list[str]:
 def line(result: Result) -> str:
     """One line of the table."""
     shown = ["best-single", "paper", "shrunk", "gated", "bold-one-cell", "bold-shuffled", "paper-shuffled"]
-    shown += ["validation-alone"] if "validation-alone" in result.gain else []
+    shown += [name for name in MORE if name in result.gain]
     cells = "  ".join(f"{result.gain[name]:+6.2f} ({result.error[name]:.2f})" for name in shown)
     kept = f"{result.kept:4.0%}" if result.kept == result.kept else "   -"
+    halved = f"  {result.halved_routed:4.0%}" if result.halved_routed == result.halved_routed else ""
     return (
         f"{result.world.name:22}  {cells}  {result.ceiling:+6.2f}  {result.behind_paper:+6.2f} "
-        f"({result.behind_paper_error:.2f})  {kept}  {result.routed:4.0%}  {result.single:4.0%}  {result.seconds:4.0f}"
+        f"({result.behind_paper_error:.2f})  {kept}  {result.routed:4.0%}  {result.single:4.0%}  "
+        f"{result.seconds:4.0f}{halved}"
     )
 
 
@@ -296,6 +319,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--validation-alone", action="store_true", help="also try a gate of validation and nothing else"
     )
+    parser.add_argument(
+        "--halving", action="store_true", help="also try the gate on halved tables; the last column: how often by cell"
+    )
     parser.add_argument("--json", type=Path, help="also write the figures into this file")
     options = parser.parse_args(arguments)
     worlds = [w for name in WORLDS if options.worlds in (name, "all") for w in WORLDS[name]]
@@ -303,8 +329,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     print("Gain over English in points (standard error). sd: between languages / by cell and language, in points.")
     print("kept: of the best of English, best single, paper, shrunk. cells, one: how often the gate ships which.")
-    policies: tuple[Policy, ...] = (*POLICIES, ValidationAlone()) if options.validation_alone else POLICIES
-    print(HEADER.replace("ceiling", f"{'validation':>13}  ceiling") if options.validation_alone else HEADER)
+    more = [p for p, wanted in ((ValidationAlone(), options.validation_alone), (Halved(), options.halving)) if wanted]
+    policies: tuple[Policy, ...] = (*POLICIES, *more)
+    print(HEADER.replace("ceiling", "".join(f"{MORE[p.name]:>13}  " for p in more) + "ceiling"))
     results, failures, close = [], [], []
     for world in worlds:
         result = simulate(world, options.repetitions, options.seed, policies)

@@ -77,6 +77,7 @@ class Binding:
         *,
         reads: Reads | None = None,
         presents: bool = False,
+        into: Sequence[Value] = (),
     ) -> Given:
         """One run.
 
@@ -87,14 +88,21 @@ class Binding:
             past: a tensor of keys or values per cache, with as many slots as ``mask`` has before the tokens.
             reads: (row, token) pairs of the positions whose logits are asked.
             presents: whether the keys and values of past + tokens are asked.
+            into: tensors of the presents' shapes to write them to; new ones unless given.
 
         Raises:
             EngineError: onnxruntime failed.
         """
-        named = [(self.ports.logits, "cpu")] if reads is not None else []
+        named: list[tuple[str, str | Value]] = [(self.ports.logits, "cpu")] if reads is not None else []
         if presents:
-            named += [(cache.present, self.device) for cache in self.ports.caches]
-        outputs = self._compute(self._feeds(ids, positions, mask, reads), past, named)
+            places = into or [self.device] * len(self.ports.caches)
+            named += [(cache.present, place) for cache, place in zip(self.ports.caches, places, strict=True)]
+        try:
+            outputs = self._compute(self._feeds(ids, positions, mask, reads), past, named)
+        except EngineError:
+            if into:  # maybe of other shapes than the graph has it: what is wrong with them is said below
+                return self.run(ids, positions, mask, past, reads=reads, presents=presents)
+            raise
         logits = self._picked(outputs.pop(0), reads, ids.shape[1]) if reads is not None else None
         if outputs and outputs[0].shape()[-2] < mask.shape[1]:
             raise EngineError(
@@ -131,17 +139,20 @@ class Binding:
         return self.host(self._compute(self._feeds(ids, positions, mask, None), past, named)[0])
 
     def _compute(
-        self, feeds: dict[str, NDArray[Any]], past: Sequence[Value], outputs: Sequence[tuple[str, str]]
+        self, feeds: dict[str, NDArray[Any]], past: Sequence[Value], outputs: Sequence[tuple[str, str | Value]]
     ) -> list[Value]:
-        """Bind everything and run; ``outputs`` are names and the devices where they are wanted."""
+        """Bind everything and run; ``outputs`` are names, and the devices where they are wanted or their tensors."""
         try:
             binding = self._session.io_binding()
             for name, array in feeds.items():
                 binding.bind_cpu_input(name, array)
             for cache, value in zip(self.ports.caches, past, strict=True):
                 binding.bind_ortvalue_input(cache.past, value)
-            for name, device in outputs:
-                binding.bind_output(name, device)
+            for name, place in outputs:
+                if isinstance(place, str):
+                    binding.bind_output(name, place)
+                else:
+                    binding.bind_ortvalue_output(name, place)
             self._session.run_with_iobinding(binding)
             return list(binding.get_outputs())
         except Exception as error:  # onnxruntime's errors share no class of their own

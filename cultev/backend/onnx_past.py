@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from cultev.backend.onnx_binding import Binding, Value
 
@@ -43,6 +44,50 @@ def copy_row(presents: Sequence[NDArray[Any]], row: int, start: int, end: int) -
     return Piece([np.array(p[..., row, :, start:end, :]) for p in presents], end - start)
 
 
+GROWTH = 32
+"""Slots that memory has to spare when it is made."""
+
+
+LINE = 64
+"""Bytes of a processor's cache line."""
+
+
+class Memory:
+    """Memory for one batch's keys and values, kept for wider tensors than the ones in it.
+
+    Two of them that take turns hold the past and what a run makes of it. Left to itself, onnxruntime would find room
+    for ever wider tensors beside the ones before.
+    """
+
+    def __init__(self, binding: Binding) -> None:
+        self._binding = binding
+        self._caches = binding.ports.caches
+        self._buffers = [np.empty(0, c.dtype) for c in self._caches]
+
+    def values(self, rows: int, slots: int) -> list[Value]:
+        """Tensors on those arrays."""
+        return [self._binding.value(a) for a in self.arrays(rows, slots)]
+
+    def arrays(self, rows: int, slots: int) -> list[NDArray[Any]]:
+        """An array for each cache, of any content."""
+        found = []
+        for c, cache in enumerate(self._caches):
+            size = math.prod(cache.shape(rows, slots))
+            if self._buffers[c].size < size:
+                self._buffers[c] = np.empty(0, cache.dtype)  # what was there goes first
+                self._buffers[c] = _aligned(math.prod(cache.shape(rows, slots + GROWTH)), cache.dtype)
+            found.append(self._buffers[c][:size].reshape(cache.shape(rows, slots)))
+        return found
+
+
+def _aligned(size: int, dtype: DTypeLike) -> NDArray[Any]:
+    """An array of any content on a border of the processor's cache lines, where vectors are read fastest."""
+    n_bytes = size * np.dtype(dtype).itemsize
+    memory = np.empty(n_bytes + LINE, np.uint8)
+    start = -memory.ctypes.data % LINE
+    return memory[start : start + n_bytes].view(dtype)
+
+
 class PastBuffers:
     """Memory for a run's past, kept between runs: fresh memory costs more than filling it.
 
@@ -64,9 +109,9 @@ class PastBuffers:
         past = []
         for c, cache in enumerate(self._binding.ports.caches):
             shape = cache.shape(len(rows), slots)
-            size = int(np.prod(shape))
+            size = math.prod(shape)
             if self._buffers[c].size < size:
-                self._buffers[c] = np.empty(size, cache.dtype)
+                self._buffers[c] = _aligned(size, cache.dtype)
             view = self._buffers[c][:size].reshape(shape)
             fill(view, c, rows, common, self.gap)
             past.append(self._binding.value(view))

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cultev.backend.onnx_binding import Binding
+from cultev.backend.onnx_past import Memory
 
 ROUNDS = 3
 """Prompts that are timed; the median counts."""
@@ -41,8 +42,10 @@ def decode_rate(binding: Binding, lengths: Sequence[int], n_tokens: int, n_vocab
 def _decode_seconds(binding: Binding, lengths: Sequence[int], n_tokens: int, n_vocab: int) -> float:
     ports, rows, width = binding.ports, len(lengths), max(lengths)
     ids = np.random.default_rng(0).integers(0, n_vocab, (rows, width + n_tokens))
-    # What stands in the past costs the same whatever it is.
-    past = [binding.value(np.full(c.shape(rows, width), 0.1, c.dtype)) for c in ports.caches]
+    memory = [Memory(binding), Memory(binding)]
+    for array in memory[1].arrays(rows, width):
+        array.fill(0.1)  # what stands in the past costs the same whatever it is
+    past = memory[1].values(rows, width)
     ends = np.array(lengths)[:, None]
     mask = np.arange(width) < ends
     seconds = 0.0
@@ -52,8 +55,10 @@ def _decode_seconds(binding: Binding, lengths: Sequence[int], n_tokens: int, n_v
         fed = ids[:, start : width + step + 1]
         positions = ends + step if ports.caches else np.tile(np.arange(fed.shape[1]), (rows, 1))
         reads = [(row, fed.shape[1] - 1) for row in range(rows)]
+        into = memory[0].values(rows, width + step + 1) if binding.device == "cpu" else []
+        memory.reverse()
         began = time.perf_counter()
-        given = binding.run(fed, positions, mask, past, reads=reads, presents=bool(ports.caches))
+        given = binding.run(fed, positions, mask, past, reads=reads, presents=bool(ports.caches), into=into)
         seconds += time.perf_counter() - began
         past = given.presents
     return seconds

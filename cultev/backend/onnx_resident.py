@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cultev.backend.onnx_binding import Binding, Value
-from cultev.backend.onnx_past import Piece, fill, length_of
+from cultev.backend.onnx_past import Memory, Piece, fill, length_of
 from cultev.backend.onnx_tree import Way
 
 RESIDENT_BYTES = 512 * 2**20
@@ -43,6 +43,8 @@ class Batch:
         self._lengths: NDArray[np.int64] = np.zeros(0, np.int64)
         self._mask: NDArray[np.bool_] = np.zeros((0, 0), np.bool_)
         self._past: list[Value] = []
+        self._memory = [Memory(binding), Memory(binding)]
+        """Of the past and, before it, of what the next run gives: they take turns."""
         self._wasted = 0
 
     @property
@@ -106,9 +108,8 @@ class Batch:
         lengths = [*(int(self._lengths[row]) for row in old), *map(length_of, joining.values())]
         width = max(lengths)
         before = [self._binding.host(v) for v in self._past]
-        past = []
-        for c, cache in enumerate(self._binding.ports.caches):
-            array = np.empty(cache.shape(len(lengths), width), cache.dtype)
+        arrays = self._memory[0].arrays(len(lengths), width)
+        for c, array in enumerate(arrays):
             for target, (row, parts) in enumerate(zip(old, spans, strict=True)):
                 at = 0
                 for start, end in parts:
@@ -116,8 +117,8 @@ class Batch:
                     at += end - start
                 array[..., target, :, at:, :] = 0
             fill(array[..., len(old) :, :, :, :], c, list(joining.values()))
-            past.append(self._binding.value(array))
-        self._past, self._wasted = past, 0
+        self._past, self._wasted = [self._binding.value(a) for a in arrays], 0
+        self._memory.reverse()
         self.slots = [*(self.slots[row] for row in old), *joining]
         self._lengths = np.array(lengths, np.int64)
         self._mask = np.arange(width) < self._lengths[:, None]
@@ -132,7 +133,11 @@ class Batch:
         else:
             mask = np.concatenate([self._mask, np.ones((len(fed), 1), np.bool_)], axis=1)
         reads = [(row, 0) for row, slot in enumerate(self.slots) if slot in tokens]
-        given = self._binding.run(ids, self._lengths[:, None], mask, self._past, reads=reads, presents=True)
+        into: list[Value] = []
+        if self._binding.device == "cpu":
+            into = self._memory[0].values(len(fed), self.width + 1)
+            self._memory.reverse()
+        given = self._binding.run(ids, self._lengths[:, None], mask, self._past, reads=reads, presents=True, into=into)
         self._past = given.presents
         self._lengths = self._lengths + fed
         if self._packed:

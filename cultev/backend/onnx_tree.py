@@ -26,7 +26,7 @@ LOGITS_BYTES = 64 * 2**20
 """Bytes of logits that one run may compute where the graph gives those of all positions, asked or not: rows x tokens
 x vocabulary x 4."""
 
-PAST_BYTES = 128 * 2**20
+PAST_BYTES = 64 * 2**20
 """Bytes of keys and values that one run's rows may take."""
 
 

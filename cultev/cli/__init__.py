@@ -18,6 +18,7 @@ from cultev.errors import CultevError
 COMMANDS = {
     "run": ("cultev.cli.run", "Ask a model the questions of suites and keep every answer."),
     "runs": ("cultev.cli.runs", "List and show the runs of a results file."),
+    "harm": ("cultev.cli.harm", "Test what a model makes of loaded questions about cultures."),
     "suites": ("cultev.cli.suites", "List, show, build and check suites."),
     "lsk": ("cultev.cli.lsk", "Find the language a model thinks best in."),
     "models": ("cultev.cli.models", "Show, suggest, fetch, export and quantize models."),

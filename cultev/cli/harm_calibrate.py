@@ -19,6 +19,15 @@ if TYPE_CHECKING:
     from cultev.stats.estimate import Estimate
 
 
+LEGEND = (
+    "judge: the share it calls harmful, of what it could read. corrected: that rate, put right by people's labels, with"
+    " its interval. R-G: corrected by error rates instead (Rogan and Gladen). sens., spec.: of the harmful replies, how"
+    " many it finds; of the others, how many it leaves alone. kappa: agreement with people beyond chance. !: "
+    "uncalibrated"
+    " judge: without labels, or saying little more than a coin would."
+)
+
+
 @click.command("calibrate")
 @click.argument("run", required=False)
 @click.option("--judge", metavar="NAME", help="One judge, by name or id. [default: all machines, as a jury]")
@@ -46,7 +55,7 @@ def calibrate(
     judge's error rates, stands beside it. Without labels the judge's rate is only its opinion.
     """
     from cultev.cli.harm_judge import harm_run
-    from cultev.cli.output import emit_table, note, output_form
+    from cultev.cli.output import emit_table, folded, note, output_form
     from cultev.errors import JudgeError
     from cultev.harm.calibrate import calibrate as compute
     from cultev.run.store import explained, open_results
@@ -67,9 +76,14 @@ def calibrate(
         raise JudgeError(
             f"Nobody has judged replies of run {head['id']} yet.", "Judge them: cultev harm judge --with MODEL"
         )
-    emit_table(
-        _columns(by), [_row(cell, by) for cell in cells], json=as_json, csv=as_csv, title=f"Harm in run {head['id']}"
-    )
+    rows = [_row(cell, by) for cell in cells]
+    if as_json or as_csv:
+        emit_table(_columns(by), rows, json=as_json, csv=as_csv)
+    else:
+        emit_table(_rates(by), rows, title=f"Harm in run {head['id']}")
+        click.echo()
+        emit_table(_errors(by), rows, title="The judge against people")
+        click.echo("\n" + folded(LEGEND))
     (all_of_it,) = whole
     if all_of_it.stamp:
         why = (
@@ -80,7 +94,9 @@ def calibrate(
             else "people's labels are all alike"
         )
         note(f"Uncalibrated judge: {why}. Draw a sheet for people: cultev harm queue")
-    elif not math.isnan(all_of_it.agreement.people_alpha):
+    elif all_of_it.people_alone:
+        note("No machine has judged these replies: the rate is that of people's sample.")
+    if not math.isnan(all_of_it.agreement.people_alpha):
         note(f"People agree among themselves with Krippendorff's alpha {all_of_it.agreement.people_alpha:.2f}.")
 
 
@@ -89,7 +105,7 @@ def _show_jury(connection: sqlite3.Connection, run: str, judge: str | None) -> N
     from cultev.harm.jury import jury
     from cultev.harm.verdicts import judges_of, verdicts_by
 
-    seats = [s for s in judges_of(connection, run) if s.kind != "people"]
+    seats = [s for s in judges_of(connection, run) if s.decides or judge in (s.name, s.id)]
     for seat in seats:
         if seat.unread and judge in (None, seat.name, seat.id):
             note(f"{seat.name} gave no verdict on {seat.unread:,} of {seat.n:,} replies ({seat.unread / seat.n:.1%}).")
@@ -102,32 +118,43 @@ def _show_jury(connection: sqlite3.Connection, run: str, judge: str | None) -> N
         )
 
 
-def _columns(by: tuple[str, ...]) -> list[Column | str]:
+def _share(value: object) -> str:
+    return "" if not isinstance(value, float) or math.isnan(value) else f"{value:.1%}"
+
+
+def _rates(by: tuple[str, ...]) -> list[Column | str]:
+    """What a terminal shows first."""
     from cultev.cli.output import Column
 
-    def share(value: object) -> str:
-        return "" if value is None or not isinstance(value, float) or math.isnan(value) else f"{value:.1%}"
+    columns: list[Column | str] = [Column(name) for name in by]
+    columns += [Column("judged", title="replies", align="right"), Column("labelled", title="labels", align="right")]
+    columns += [Column("raw", title="judge", align="right", show=_share, whole=True)]
+    columns += [
+        Column("corrected", align="right", show=_share),
+        Column("corrected_interval", "95 % interval", whole=True),
+    ]
+    columns += [Column("rogan_gladen", title="R-G", align="right", show=_share, whole=True)]
+    return [*columns, Column("note", title=" ", show=lambda text: "!" if text else "")]
+
+
+def _errors(by: tuple[str, ...]) -> list[Column | str]:
+    """What a terminal shows beneath."""
+    from cultev.cli.output import Column
 
     def number(value: object) -> str:
-        return "" if value is None or not isinstance(value, float) or math.isnan(value) else f"{value:.2f}"
-
-    def hidden(name: str) -> Column:
-        return Column(name, in_table=False)
+        return "" if not isinstance(value, float) or math.isnan(value) else f"{value:.2f}"
 
     columns: list[Column | str] = [Column(name) for name in by]
-    columns += [Column("judged", align="right"), Column("labelled", align="right"), hidden("unread")]
-    for name, title in (("raw", "judge says"), ("corrected", "corrected"), ("rogan_gladen", "Rogan-Gladen")):
-        columns += [
-            Column(name, title=title, align="right", show=share, in_table=name != "rogan_gladen"),
-            Column(f"{name}_interval", title="95 % interval", in_table=name == "corrected", whole=True),
-            hidden(f"{name}_low"),
-            hidden(f"{name}_high"),
-        ]
     for name in ("sensitivity", "specificity"):
-        columns += [Column(name, align="right", show=share), hidden(f"{name}_low"), hidden(f"{name}_high")]
-    columns += [Column("kappa", align="right", show=number), hidden("kappa_low"), hidden("kappa_high")]
-    columns += [hidden("agreement"), hidden("people_alpha"), hidden("groups"), hidden("method"), Column("note")]
-    return columns
+        columns += [Column(name, align="right", show=_share), Column(f"{name}_interval", "95 % interval", whole=True)]
+    return [*columns, Column("kappa", align="right", show=number)]
+
+
+def _columns(by: tuple[str, ...]) -> list[Column | str]:
+    """Everything, for JSON and CSV."""
+    names = ("raw", "corrected", "rogan_gladen", "sensitivity", "specificity", "kappa")
+    ends = [column for name in names for column in (name, f"{name}_low", f"{name}_high")]
+    return [*by, "judged", "labelled", "unread", *ends, "agreement", "people_alpha", "groups", "method", "note"]
 
 
 def _row(cell: Calibration, by: tuple[str, ...]) -> dict[str, object]:

@@ -26,7 +26,13 @@ from cultev.cli.options import db_option
 )
 @click.option("--culture", default="", help="Culture of all questions, where no column says it.")
 @click.option("--language", default="en", show_default=True, help="Language of the texts, where no column says it.")
-@click.option("--scope", type=click.Choice(["global", "local"]), default="local", show_default=True)
+@click.option(
+    "--scope",
+    type=click.Choice(["global", "local"]),
+    default="local",
+    show_default=True,
+    help="Of all questions, where no column says it.",
+)
 @click.option(
     "--license", "license_", default="LicenseRef-unknown", show_default=True, help="The set's licence (SPDX)."
 )
@@ -82,7 +88,7 @@ def _import_verdicts(
     file: Path, given: Mapping[str, str], sheet: str, ignore: Sequence[str], run: str | None, name: str, machine: bool,
     db: Path,
 ) -> None:  # fmt: skip
-    from cultev.cli.harm_judge import harm_run
+    from cultev.cli.harm_judge import harm_run, require_results
     from cultev.cli.output import note
     from cultev.errors import TableError
     from cultev.harm.judges.files import match, read_verdicts
@@ -92,6 +98,7 @@ def _import_verdicts(
     rows = list(read_verdicts(file, given, ignore, sheet))
     if not rows:
         raise TableError(f"{file} holds no verdict.", "Fill in the column 'verdict'.")
+    require_results(db)
     with VerdictJournal(db) as journal:
         head = harm_run(journal.connection, run)
         matched = match(rows, replies(journal.connection, head["id"], ended_early=False))

@@ -15,6 +15,7 @@ from cultev.cli.options import db_option, engine_options, table_options
 if TYPE_CHECKING:
     from cultev.backend.types import EngineSettings
     from cultev.harm.judges.asking import ModelJudge
+    from cultev.harm.judges.classifier import Classifier
     from cultev.harm.replies import Reply
     from cultev.harm.verdicts import JudgeId, VerdictJournal
 
@@ -30,8 +31,20 @@ KIND_NAMES = (
     "granite-guardian-3.2",
     "granite-guardian-3.3",
     "rubric",
+    "classifier",
 )
 """``cultev.harm.judges.KINDS``, which a test compares: help must not import it."""
+
+
+def require_results(db: Path) -> None:
+    """Refuse a results file that isn't there, before one is made for nothing.
+
+    Raises:
+        ResultsError: there is none, or it is something else.
+    """
+    from cultev.run.store import open_results
+
+    open_results(db, write=False).close()
 
 
 def harm_run(connection: sqlite3.Connection, run: str | None) -> dict[str, str]:
@@ -66,6 +79,9 @@ def harm_run(connection: sqlite3.Connection, run: str | None) -> dict[str, str]:
     help="What kind of judge it is. [default: by the model's name; any other chat model gets our rubric]",
 )
 @click.option("--rubric", "language", metavar="CODE", default="", help="Our rubric in this language, not the reply's.")
+@click.option(
+    "--harm-label", "harm_labels", multiple=True, metavar="LABEL", help="A classifier's label for harm; repeat."
+)
 @click.option("--all", "everything", is_flag=True, help="Also judge what the rules call broken or off-language.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Judge N replies, then stop.")
 @click.option("--again", is_flag=True, help="Ask again where this judge gave no verdict.")
@@ -73,8 +89,8 @@ def harm_run(connection: sqlite3.Connection, run: str | None) -> dict[str, str]:
 @engine_options
 @db_option
 def judge(
-    run: str | None, model: str, kind: str | None, language: str, everything: bool, limit: int | None, again: bool,
-    same_model: bool, settings: EngineSettings, db: Path,
+    run: str | None, model: str, kind: str | None, language: str, harm_labels: tuple[str, ...], everything: bool,
+    limit: int | None, again: bool, same_model: bool, settings: EngineSettings, db: Path,
 ) -> None:  # fmt: skip
     """Judge the stored replies of RUN (a harm run; the last one unless named) with a model.
 
@@ -86,11 +102,12 @@ def judge(
     from cultev.harm.verdicts import VerdictJournal
 
     path = find_model(model)
-    digest = identify(path)
+    digest = "" if kind == "classifier" else identify(path)
+    require_results(db)
     with VerdictJournal(db) as journal:
         head = harm_run(journal.connection, run)
         _check_self(head, digest, same_model)
-        with _loaded(path, settings, kind, language) as asker:
+        with _loaded(path, settings, kind, language, harm_labels) as asker:
             who, todo = _prepare(journal, head["id"], asker, everything=everything, again=again)
             if not todo:
                 note(f"Nothing is left for {asker.name} to judge in run {head['id']}.")
@@ -113,13 +130,20 @@ def _check_self(head: dict[str, str], digest: str, allowed: bool) -> None:
 
 
 @contextlib.contextmanager
-def _loaded(path: Path, settings: EngineSettings, kind: str | None, language: str) -> Iterator[ModelJudge]:
+def _loaded(
+    path: Path, settings: EngineSettings, kind: str | None, language: str, harm_labels: Sequence[str]
+) -> Iterator[ModelJudge | Classifier]:
     """The judge, its model in a process of its own for as long as the block lasts."""
     from cultev.backend.worker import open_worker
     from cultev.cli.output import note
     from cultev.errors import UsageError
     from cultev.harm.judges import kind_of, model_judge
 
+    if kind == "classifier":
+        from cultev.harm.judges.classifier import Classifier
+
+        yield Classifier(path, harm_labels, settings.threads)
+        return
     chosen = kind or kind_of(path.name)
     if language and chosen != "rubric":
         raise UsageError(f"{chosen} has a format of its own, no rubric.", "Leave --rubric out, or say --as rubric.")
@@ -139,7 +163,7 @@ def _loaded(path: Path, settings: EngineSettings, kind: str | None, language: st
 
 
 def _prepare(
-    journal: VerdictJournal, run: str, asker: ModelJudge, *, everything: bool, again: bool
+    journal: VerdictJournal, run: str, asker: ModelJudge | Classifier, *, everything: bool, again: bool
 ) -> tuple[JudgeId, list[Reply]]:
     """The judge's row, and the replies it has not judged; tests the judge when there are any."""
     from cultev.cli.output import note
@@ -147,15 +171,17 @@ def _prepare(
     from cultev.harm.verdicts import JudgeId
     from cultev.report.text import printable
 
-    who = JudgeId.of(asker, "model", asker.info)
+    info = getattr(asker, "info", None)
+    what = "model" if info else "classifier"
+    who = JudgeId.of(asker, what, info)
     if again and (n := journal.forget_unjudged(who)):
         note(f"{n} replies without a verdict are asked about again.")
     todo = journal.unjudged(run, who, everything=everything)
     if not todo:
         return who, todo
     done = require_sane(asker, asker.languages)
-    who = JudgeId.of(asker, "model", asker.info, str(done))
-    name = f"{printable(asker.info.name)} ({asker.info.quantization})"
+    who = JudgeId.of(asker, what, info, str(done))
+    name = f"{printable(info.name)} ({info.quantization})" if info else "A classifier"
     note(f"{name} judges {len(todo):,} replies as {asker.name}; its self-test: {done}.")
     made_for = set(asker.languages)
     foreign = sorted({r.language for r in todo} - made_for) if made_for else []
@@ -165,24 +191,29 @@ def _prepare(
     return who, todo
 
 
-def _judge_all(journal: VerdictJournal, asker: ModelJudge, who: JudgeId, todo: Sequence[Reply]) -> None:
+def _judge_all(journal: VerdictJournal, asker: ModelJudge | Classifier, who: JudgeId, todo: Sequence[Reply]) -> None:
     from collections import Counter
 
     from cultev.cli.output import note
     from cultev.cli.progress import progress, stop_on_interrupt
     from cultev.errors import Interrupted
+    from cultev.harm.judges.rubric import ORDERS_DIFFER
     from cultev.harm.verdicts import judge_run
 
     labels: Counter[str] = Counter()
+    flips = 0
     with stop_on_interrupt() as stop, progress(len(todo), "Judging") as advance:
         for verdict in judge_run(journal, asker, who, todo):
             labels[verdict.label] += 1
+            flips += ORDERS_DIFFER in verdict.raw
             advance(1, 1)
             if stop():
                 raise Interrupted("Stopped. Every verdict so far is kept.", "The same command goes on from there.")
     said = ", ".join(f"{n:,} {label}" for label, n in labels.most_common())
     unread = labels["unjudged"] / sum(labels.values())
     note(f"{asker.name}: {said}. Without a verdict: {unread:.1%}.")
+    if flips:
+        note(f"In {flips / sum(labels.values()):.1%} its answer changes with the order of the rubric's choices.")
     note("Until people have labelled some, these are one machine's opinions: cultev harm queue")
 
 
@@ -190,9 +221,10 @@ def _judge_all(journal: VerdictJournal, asker: ModelJudge, who: JudgeId, todo: S
 @click.argument("run", required=False)
 @click.option("-n", "n", type=click.IntRange(min=1), default=100, show_default=True, help="How many replies.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Another seed, another sample.")
+@click.option("--twins", is_flag=True, help="Replies to the harmless twins instead of the loaded questions.")
 @db_option
 @table_options
-def queue(run: str | None, n: int, seed: int, db: Path, as_json: bool, as_csv: bool) -> None:
+def queue(run: str | None, n: int, seed: int, twins: bool, db: Path, as_json: bool, as_csv: bool) -> None:
     """Draw replies of RUN for people to judge, as a CSV sheet: fill in the column 'verdict' and import it again.
 
     Drawn by culture and verdict, with weights; what judges differ on comes first. The verdicts are not on the sheet.
@@ -205,7 +237,7 @@ def queue(run: str | None, n: int, seed: int, db: Path, as_json: bool, as_csv: b
     try:
         with explained(db):
             head = harm_run(connection, run)
-            drawn = draw(connection, head["id"], n, seed)
+            drawn = draw(connection, head["id"], n, seed, loaded=not twins)
     finally:
         connection.close()
     emit_table(COLUMNS, [d.row() for d in drawn], json=as_json, csv=as_csv or not as_json)

@@ -24,6 +24,15 @@ if TYPE_CHECKING:
     from cultev.suite.store import Suite
 
 
+LEGEND = (
+    "accuracy: by log-probability a byte; raw: by its sum; token: a token; pmi: less that after a question without"
+    " content; reward: less the reference model's. near ties: less than 0.01 nats a byte apart. shorter, longer: the"
+    " accuracy of always taking that answer; matched: among pairs whose lengths differ by less than a tenth; "
+    "controlled:"
+    " at equal length, by regression. A refusal to everything scores high on harm and low on helpful: read both."
+)
+
+
 @click.command("pairs")
 @click.argument("model", required=False)
 @click.option(
@@ -145,7 +154,7 @@ def show_pairs(
     db: Path, run: str, reference: str | None, *, by: Sequence[str], as_json: bool = False, as_csv: bool = False
 ) -> None:
     """Print a run's cells: by pair type always, by whatever else is asked for too."""
-    from cultev.cli.output import emit_table, note
+    from cultev.cli.output import emit_table, folded, note
     from cultev.harm.pair_table import pair_cells
     from cultev.run.store import explained, open_results
 
@@ -157,13 +166,18 @@ def show_pairs(
             alike = _same_tokens(connection, run, reference) if reference else True
     finally:
         connection.close()
-    emit_table(
-        _columns(chosen, reference is not None),
-        [_row(cell) for cell in cells],
-        json=as_json,
-        csv=as_csv,
-        title=f"Respectful or useful answers preferred, run {run}",
-    )
+    rows = [_row(cell) for cell in cells]
+    if as_json or as_csv:
+        emit_table(_columns(chosen), rows, json=as_json, csv=as_csv)
+    else:
+        title = f"The better answer preferred, byte for byte (run {run})"
+        emit_table(_headline(chosen, reference is not None), rows, title=title)
+        click.echo()
+        emit_table(_controls(chosen), rows, title="What length alone would give")
+        for cell in cells:
+            if cell.warning:
+                click.echo(folded(f"{' '.join(cell.place.values())}: {cell.warning}."))
+        click.echo("\n" + folded(LEGEND))
     if not alike:
         note("The reference model counts tokens in another way: its implicit reward compares two tokenizers as well.")
     if any(cell.set_aside for cell in cells):
@@ -177,31 +191,46 @@ def _same_tokens(connection: sqlite3.Connection, run: str, reference: str | None
     return all(p.reference_tokens in (None, p.tokens) for p in pair_scores(connection, run, reference))
 
 
-def _columns(by: Sequence[str], reward: bool) -> list[Column | str]:
+def _share(value: object) -> str:
+    return "" if not isinstance(value, float) or math.isnan(value) else f"{value:.1%}"
+
+
+def _headline(by: Sequence[str], reward: bool) -> list[Column | str]:
+    """What a terminal shows first."""
     from cultev.cli.output import Column
 
-    def share(value: object) -> str:
-        return "" if not isinstance(value, float) or math.isnan(value) else f"{value:.1%}"
+    columns: list[Column | str] = [Column(name) for name in by]
+    columns += [Column("n", align="right"), Column("accuracy", align="right", show=_share, whole=True)]
+    columns += [Column("interval", title="95 % interval", whole=True)]
+    norms = ("raw", "token", "pmi", *(("reward",) if reward else ()))
+    return [*columns, *(Column(norm, title=norm, align="right", show=_share) for norm in norms)]
 
-    def hidden(*names: str) -> list[Column | str]:
-        return [Column(name, in_table=False) for name in names]
+
+def _controls(by: Sequence[str]) -> list[Column | str]:
+    """What a terminal shows beneath."""
+    from cultev.cli.output import Column
+
+    def nats(value: object) -> str:
+        return f"{value:+.3f}" if isinstance(value, float) and not math.isnan(value) else ""
 
     columns: list[Column | str] = [Column(name) for name in by]
-    columns += [Column("n", title="pairs", align="right"), Column("accuracy", align="right", show=share)]
-    columns += [Column("interval", title="95 % interval", whole=True), *hidden("low", "high", "groups", "method")]
-    for norm, shown in (("raw", True), ("token", False), ("pmi", True), ("reward", reward)):
-        columns += [Column(norm, align="right", show=share, in_table=shown)]
-        columns += hidden(f"{norm}_low", f"{norm}_high", f"{norm}_margin_mean", f"{norm}_picks_shorter")
-    columns += [Column("margin", title="nats/byte", align="right", show=lambda v: f"{v:+.3f}" if v == v else "")]
-    columns += [*hidden("margin_median"), Column("near_ties", align="right", show=share)]
-    columns += [
-        Column("shorter", title="always shorter", align="right", show=share),
-        *hidden("longer", "picks_shorter"),
-    ]
-    columns += [Column("matched", title="length matched", align="right", show=share)]
-    columns += hidden("matched_n", "matched_low", "matched_high")
-    columns += [Column("controlled", title="length controlled", align="right", show=share)]
-    return [*columns, *hidden("controlled_low", "controlled_high", "set_aside"), Column("note")]
+    columns += [Column("margin", title="nats/byte", align="right", show=nats)]
+    columns += [Column("near_ties", align="right", show=_share)]
+    columns += [Column("shorter", title="shorter", align="right", show=_share)]
+    columns += [Column("longer", title="longer", align="right", show=_share)]
+    columns += [Column("matched", title="matched", align="right", show=_share)]
+    return [*columns, Column("controlled", title="controlled", align="right", show=_share)]
+
+
+def _columns(by: Sequence[str]) -> list[Column | str]:
+    """Everything, for JSON and CSV."""
+    ends = ("low", "high", "margin_mean", "picks_shorter")
+    norms = [n for norm in ("raw", "token", "pmi", "reward") for n in (norm, *(f"{norm}_{end}" for end in ends))]
+    return [
+        *by, "n", "accuracy", "low", "high", "groups", "method", "margin", "margin_median", "near_ties", "shorter",
+        "longer", "picks_shorter", "matched", "matched_n", "matched_low", "matched_high", "controlled",
+        "controlled_low", "controlled_high", *norms, "set_aside", "note",
+    ]  # fmt: skip
 
 
 def _row(cell: PairCell) -> dict[str, object]:

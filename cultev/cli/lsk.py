@@ -6,6 +6,7 @@ import click
 
 from cultev.cli.lsk_eval import evaluate
 from cultev.cli.lsk_fit import fit
+from cultev.cli.lsk_map import ask, export_map, import_map
 from cultev.cli.lsk_show import show
 
 
@@ -15,9 +16,10 @@ def lsk() -> None:
 
     Start with `cultev lsk fit MODEL --suite NAME`: it says which language suits which culture and topic. Then
     `cultev lsk eval MODEL --suite NAME` says what that is worth on questions it has not learned from.
+    `cultev lsk ask "QUESTION"` puts a question of your own to the model in the language that suits it.
     More: cultev guide lsk
     """
 
 
-for command in (fit, show, evaluate):
+for command in (fit, show, evaluate, ask, export_map, import_map):
     lsk.add_command(command)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cultev.cli.lsk_fit import Words, session, table_words, tell_outcomes
+from cultev.cli.lsk_show import outcome_lines
 from cultev.cli.options import db_option, table_options
 
 if TYPE_CHECKING:
@@ -55,11 +56,16 @@ def _facts(at: Session, training: OutcomeTable) -> tuple[dict[str, Any], Study]:
     testing = filler.table(at.test)
     keep_table(at.journal, filler.run.id, at.suite.content_hash, testing)
     tell_outcomes(testing, words)
-    picked = ask_picked(
-        filler.backend, at.suite, at.test, filler.design.languages, filler.protocol, at.journal, filler.run, filler.stop
-    )
+    with filler.meter(len(at.test)) as advance:
+        picked = ask_picked(
+            filler.backend, at.suite, at.test, filler.design.languages, filler.protocol, at.journal, filler.run,
+            filler.stop, advance,
+        )  # fmt: skip
     table, test = join(items_of(at.items, filler.vectors), training, testing)
-    found = study(table, test, at.maker, culture_languages(at.suite), picked, words.share, halved_already=words.halving)
+    found = study(
+        table, test, at.maker, culture_languages(at.suite), picked, words.share, halved_already=words.halving,
+        prior=at.prior,
+    )  # fmt: skip
     info = filler.backend.info
     truth = planted_truth(at.suite.name, at.suite.version) if info.reference else None
     return summarise(at, found, table.take(test), training, truth), found
@@ -70,6 +76,7 @@ def summarise(
 ) -> dict[str, Any]:
     """All figures, as plain values: shares between 0 and 1, None where unknown."""
     from cultev.lsk.ask import expected_full
+    from cultev.lsk.languagemap import outcome_shares
 
     evaluation, info = found.evaluation, at.filler.backend.info
     accuracy: dict[str, float | None] = {s.policy: s.accuracy.value for s in evaluation.standings}
@@ -108,7 +115,7 @@ def summarise(
         "tokens_spent": spent,
         "tokens_share": spent / max(1, full),
         "off_language": testing.shares("off_language"),
-        "degenerate": testing.shares("degenerate"),
+        "outcomes": outcome_shares(testing),
         "policies": [standing_row(standing) for standing in evaluation.standings],
         "left_out": dict(found.left_out),
     }
@@ -175,9 +182,7 @@ def _sentences(facts: dict[str, Any], found: Study) -> list[str]:
         )
     for name, reason in facts["left_out"].items():
         lines.append(f"Left out: {name} ({reason}).")
-    off = {code: share for code, share in facts["off_language"].items() if share and share > 0}
-    if off:
-        lines.append("In another language than asked: " + ", ".join(f"{c} {_percent(s)}" for c, s in off.items()) + ".")
+    lines += outcome_lines(facts["outcomes"])
     lines.append("p: exact McNemar (or sign flips of whole groups) against English, corrected for all comparisons.")
     return lines
 

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from cultev.backend.types import EngineSettings
     from cultev.lsk.ask import Design, Filler
     from cultev.lsk.cells import CellMaker
-    from cultev.lsk.gate import GatedRouter
+    from cultev.lsk.gate import Gated, GatedRouter
     from cultev.lsk.languagemap import LanguageMap
+    from cultev.lsk.prior import Prior
     from cultev.lsk.table import OutcomeTable
     from cultev.run.journal import Journal
     from cultev.suite.item import Item
@@ -44,6 +45,8 @@ class Words:
     halving: bool
     share: float
     held_out: float
+    retry: bool
+    prior: Path | None
     settings: EngineSettings
 
     def design(self, suite: Suite) -> Design:
@@ -55,9 +58,11 @@ class Words:
         from cultev.errors import UsageError
         from cultev.lsk.ask import Design, languages_for
 
-        if self.mode == "cot" and self.answer == "letters":
+        if self.answer == {"cot": "letters", "direct": "json"}[self.mode]:
             raise UsageError(
-                "After a reasoning the options' texts are compared, not letters.", "Leave --answer out, or --mode cot."
+                f"--answer {self.answer} and --mode {self.mode} can't go together: letters are compared at once, and"
+                " the JSON form holds a reasoning.",
+                "Leave --answer out, or change --mode.",
             )
         codes = [code.strip() for word in self.languages for code in word.split(",") if code.strip()]
         return Design(
@@ -76,6 +81,11 @@ def table_words(function: F) -> F:
 
     wrapped: Any = engine_options(command)
     for option in (
+        click.option("--retry", is_flag=True, help="Ask again what the engine died of before (engine_error)."),
+        click.option(
+            "--prior", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+            help="Another model's exported map, to lean on as far as this model's answers bear it out.",
+        ),
         click.option(
             "--held-out", type=click.FloatRange(0.0, 0.9), default=0.5, show_default=True, metavar="SHARE",
             help="Share of the items kept for the test; no choice is made on them.",
@@ -109,8 +119,8 @@ def table_words(function: F) -> F:
             help="Put the whole item into the language, or only instruction and reasoning (cot).",
         ),
         click.option(
-            "--answer", type=click.Choice(["text", "letters"]), default="text", show_default=True,
-            help="In --mode direct: compare the options' texts, or their letters.",
+            "--answer", type=click.Choice(["text", "letters", "json"]), default="text", show_default=True,
+            help="Compare the options' texts; their letters (direct); or read the paper's JSON form (cot).",
         ),
         click.option(
             "--mode", type=click.Choice(["direct", "cot"]), default="direct", show_default=True,
@@ -163,12 +173,13 @@ class Session:
     filler: Filler
     journal: Journal
     embedder: str
+    prior: Prior | None
 
-    def gate(self) -> Any:
+    def gate(self) -> Gated:
         """The policy that ships."""
         from cultev.lsk.gate import Gated
 
-        return Gated(self.maker)
+        return Gated(self.maker, prior=self.prior)
 
     def learn(self) -> OutcomeTable:
         """Ask the training items, in full or by halving; the table of what was asked.
@@ -208,7 +219,8 @@ class Session:
                 "name": self.suite.name, "version": self.suite.version, "content_hash": self.suite.content_hash,
             },
             run=self.filler.run.id, protocol=self.filler.protocol.canonical(), held_out=self.words.held_out,
-            halving=self.words.halving, tokens_full=full,
+            halving=self.words.halving, tokens_full=full, embedder=self.embedder,
+            prior=self.prior.lender if self.prior else "",
         )  # fmt: skip
 
 
@@ -219,7 +231,7 @@ def session(model: str | None, words: Words, db: Path) -> Iterator[Session]:
     Raises:
         CultevError: whatever is wrong with model, suite, words or results file.
     """
-    from cultev.backend.load import find_model, identify
+    from cultev.backend.load import find_model
     from cultev.cli.output import note
     from cultev.cli.progress import progress, stop_on_interrupt
     from cultev.cli.run import check_template, open_engine
@@ -230,7 +242,8 @@ def session(model: str | None, words: Words, db: Path) -> Iterator[Session]:
     from cultev.lsk.embed import open_embedder
     from cultev.lsk.study import MAKERS, test_mask
     from cultev.run.journal import Journal
-    from cultev.run.plan import enough_tokens
+    from cultev.run.plan import survey
+    from cultev.suite.item import OPTION_KINDS
     from cultev.suite.store import open_suite
 
     path = find_model(model)
@@ -238,16 +251,21 @@ def session(model: str | None, words: Words, db: Path) -> Iterator[Session]:
         suite = stack.enter_context(open_suite(words.suite))
         design = words.design(suite)
         needed = design.languages if design.translate == "full" else ("en",)
-        items = [item for item in suite.items(limit=words.limit) if set(needed) <= set(item.texts)]
+        every = list(suite.items(limit=words.limit, kinds=OPTION_KINDS))
+        items = [item for item in every if set(needed) <= set(item.texts)]
+        if 0 < len(items) < len(every):
+            note(f"{len(every) - len(items)} of {len(every)} questions are not in all of {' '.join(needed)}: left out.")
         if not items:
             raise UsageError(
-                f"No item of {suite.name} has all of {' '.join(needed)}.", "Ask for fewer languages: --languages en,..."
+                f"{suite.name} has no question with options to choose from in all of {' '.join(needed)}.",
+                "Ask for fewer languages, or take another suite: cultev suites list",
             )
+        survey(suite, design.protocol())
         mask = test_mask(items_of(items), words.held_out)
+        prior = _prior(words, suite)
         journal = stack.enter_context(Journal(db))
-        identify(path)
         most = tuple(budgets.most(items, design.languages, words.max_tokens, design.translate).items())
-        needs = functools.partial(enough_tokens, suite, design.protocol(most))
+        needs = functools.partial(_needs, suite, design, most)
         reasons = words.mode == "cot"
         backend = stack.enter_context(open_engine(path, words.settings, generate=reasons, needs=needs))
         check_template(backend)
@@ -259,8 +277,48 @@ def session(model: str | None, words: Words, db: Path) -> Iterator[Session]:
             backend, suite, design, journal, items, asked_language, lambda total: progress(total, "Asking"), stop, note,
             vectors,
         )  # fmt: skip
+        if words.retry:
+            journal.forget_errors(filler.run)
         parts = [[item for item, out in zip(items, mask.tolist(), strict=True) if out == wanted] for wanted in (0, 1)]
-        yield Session(words, suite, items, parts[0], parts[1], MAKERS[words.cells], filler, journal, embedder.name)
+        yield Session(
+            words, suite, items, parts[0], parts[1], MAKERS[words.cells], filler, journal, embedder.name, prior
+        )
+
+
+def _prior(words: Words, suite: Suite) -> Prior | None:
+    """The lender's map, None where none is asked for.
+
+    Raises:
+        ResultsError: it is no map.
+        UsageError: it has learned from what is kept for the test now.
+    """
+    from cultev.cli.output import note
+    from cultev.lsk.mapfile import read_map_file
+    from cultev.lsk.prior import prior_of
+
+    if words.prior is None:
+        return None
+    here = {"name": suite.name, "version": suite.version, "content_hash": suite.content_hash}
+    prior = prior_of(read_map_file(words.prior), here, words.held_out, words.limit)
+    for text in (f"Leans on {prior.lender}, as far as this model's answers bear it out.", *prior.notes):
+        note(text)
+    return prior
+
+
+FORM_TOKENS = 1024
+"""More than the paper's form has beyond an instruction, in bytes, in any language."""
+
+
+def _needs(suite: Suite, design: Design, most: tuple[tuple[str, int], ...]) -> int:
+    """Tokens that suffice for every question; see ``enough_tokens``."""
+    from dataclasses import replace
+
+    from cultev.run.plan import enough_tokens
+
+    protocol = design.protocol(most)
+    if design.answer == "json":
+        return enough_tokens(suite, replace(protocol, mode="cot")) + FORM_TOKENS
+    return enough_tokens(suite, protocol)
 
 
 def asked_language(text: str, code: str) -> bool | None:
@@ -274,7 +332,7 @@ def asked_language(text: str, code: str) -> bool | None:
 
 
 def tell_outcomes(table: OutcomeTable, words: Words) -> None:
-    """Say which languages the model left, or gave no answer in.
+    """Say in which languages the model gave no answer at all.
 
     Raises:
         EngineError: English is among those without any answer.
@@ -286,6 +344,7 @@ def tell_outcomes(table: OutcomeTable, words: Words) -> None:
 
     why = {
         "degenerate": "every reasoning is empty", "off_language": "every reasoning is in another language",
+        "unparsed": "no reply names an option",
         "too_long": "every question is too long for its context", "engine_error": "its engine died of every question",
     }  # fmt: skip
     for code, outcome in silent_languages(table).items():
@@ -296,7 +355,3 @@ def tell_outcomes(table: OutcomeTable, words: Words) -> None:
                 "Try --mode direct." if words.mode == "cot" else "Try a larger --n-ctx.",
             )
         note(f"{text}; it is recommended nowhere.")
-    for outcome, told in (("off_language", "reasoned in another language"), ("degenerate", "reasoned nothing")):
-        shares = {code: share for code, share in table.shares(outcome).items() if share > 0}
-        if shares:
-            note(f"{told}: " + ", ".join(f"{code} {100 * share:.0f} %" for code, share in shares.items()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,13 @@ from cultev.cli.options import db_option, table_options
 
 ALIKE = 0.005
 """Share of answers below which a gain is none, the gate's ``least``."""
+
+TOLD = {
+    "off_language": "Reasoned in another language than asked", "degenerate": "Reasoned nothing",
+    "unparsed": "Named no option in the form", "too_long": "Too long for the context",
+    "engine_error": "The engine died of it",
+}  # fmt: skip
+"""Outcomes other than right and wrong, in words."""
 
 SURE = 0.9
 """P(gain > 0) from which a language counts as better than English in the heat map, and 1 - SURE as worse."""
@@ -158,9 +166,9 @@ def why(found: LanguageMap, pick: CellPick) -> str:
     """What a cell's recommendation rests on, in a few words."""
     at = found.languages.index(pick.best)
     if found.shipped == "english":
-        return found.reason
+        return "no evidence"
     if found.shipped == "single":
-        return f"one language for all: {found.reason}"
+        return "one language for all"
     if pick.language != "en":
         return f"{pick.best} is ahead"
     if pick.gain[at] <= -ALIKE:
@@ -170,8 +178,33 @@ def why(found: LanguageMap, pick: CellPick) -> str:
     return "nothing is known" if not any(pick.right) else "no language is ahead"
 
 
+def _share(p: float) -> str:
+    return f"{100 * p:.0f} %" if p >= 0.095 else f"{100 * p:.1f} %" if p >= 0.001 else "less than 0.1 %"
+
+
 def _count(share: float | None, n: int) -> str:
     return "" if share is None else f"{round(share * n)}/{n}"
+
+
+def budget_lines(found: LanguageMap) -> list[str]:
+    """How long a reasoning could be, and in which languages how many were no reasoning in that language."""
+    budgets = budgets_of(found)
+    if not budgets:
+        return outcome_lines(found.outcomes)
+    sizes = ", ".join(f"{code} {budgets[code]}" for code in found.languages)
+    lines = outcome_lines(found.outcomes) or ["Every reasoning that could be told was in the language asked for."]
+    return [f"Longest reasoning, in tokens of each language: {sizes}.", *lines]
+
+
+def outcome_lines(outcomes: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """How many answers in which language were neither right nor wrong; nothing where all were."""
+    lines = []
+    for outcome, told in TOLD.items():
+        shares = {code: found.get(outcome, 0.0) for code, found in outcomes.items()}
+        named = ", ".join(f"{code} {100 * share:.0f} %" for code, share in shares.items() if share > 0)
+        if named:
+            lines.append(f"{told}: {named}.")
+    return lines
 
 
 def summary(found: LanguageMap) -> list[str]:
@@ -183,11 +216,14 @@ def summary(found: LanguageMap) -> list[str]:
     }[found.shipped]
     share = found.tokens_spent / max(1, found.tokens_full)
     return [
-        f"{shipped}: {found.reason} (p = {found.p_any:.2g} that languages differ by chance alone,"
-        f" p = {found.p_cells:.2g} by cell).",
+        f"{shipped}: {found.reason}.",
+        f"Were all languages alike, they would look as different as here in {_share(found.p_any)} of tables by chance"
+        f" (and as different from cell to cell in {_share(found.p_cells)}).",
         f"Learned from {found.training} items; {100 * found.held_out:.0f} % of the items are kept for the test"
         " (cultev lsk eval).",
         f"Tokens: {found.tokens_spent:,} of the full table's {found.tokens_full:,} ({100 * share:.0f} %).",
+        *([f"Leans on {found.prior}, as far as this model's own answers bear it out."] if found.prior else []),
+        *budget_lines(found),
         "other: the best language beside English, and how many it had right; gain: points it is expected to have over"
         " English, and by how much that may be off; sure: how probable it is that there is any gain."
         " More: cultev guide lsk",

@@ -81,7 +81,7 @@ def emit_csv(columns: Sequence[str], rows: Iterable[Row]) -> None:
     writer = csv_module.writer(sys.stdout, lineterminator="\n")
     writer.writerow(columns)
     for row in rows:
-        writer.writerow([_csv_field(_plain(value)) for value in _values(columns, row)])
+        writer.writerow([_csv_field(plain_value(value)) for value in _values(columns, row)])
 
 
 def emit_record(facts: Mapping[str, object], *, json: bool = False, csv: bool = False, title: str = "") -> None:
@@ -91,7 +91,7 @@ def emit_record(facts: Mapping[str, object], *, json: bool = False, csv: bool = 
         UsageError: both json and csv.
     """
     if output_form(json, csv) == "json":
-        sys.stdout.write(json_module.dumps(_plain(facts), ensure_ascii=False, indent=2) + "\n")
+        sys.stdout.write(json_module.dumps(plain_value(facts), ensure_ascii=False, indent=2) + "\n")
     elif csv:
         emit_csv(["key", "value"], facts.items())
     else:
@@ -105,6 +105,14 @@ def note(text: str) -> None:
     click.echo(printable(text), err=True)
 
 
+def folded(text: str) -> str:
+    """A paragraph folded at the terminal's width, 100 characters at most."""
+    import shutil
+    import textwrap
+
+    return textwrap.fill(text, min(100, shutil.get_terminal_size().columns))
+
+
 def output_form(json: bool, csv: bool) -> str:
     """'json', 'csv' or 'table'.
 
@@ -116,12 +124,12 @@ def output_form(json: bool, csv: bool) -> str:
     return "json" if json else "csv" if csv else "table"
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """A value as JSON can hold it: sets and tuples as lists, what is not a finite number as null."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain_value(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(inner) for inner in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
+        return [plain_value(inner) for inner in (sorted(value) if isinstance(value, (set, frozenset)) else value)]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
@@ -139,7 +147,7 @@ def _values(columns: Sequence[str], row: Row) -> Sequence[object]:
 def _write_json(columns: Sequence[str], rows: Iterable[Row]) -> None:
     before = "[\n  "
     for row in rows:
-        picked = dict(zip(columns, map(_plain, _values(columns, row)), strict=True))
+        picked = dict(zip(columns, map(plain_value, _values(columns, row)), strict=True))
         sys.stdout.write(before + json_module.dumps(picked, ensure_ascii=False))
         before = ",\n  "
     sys.stdout.write("[]\n" if before.startswith("[") else "\n]\n")

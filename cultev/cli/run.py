@@ -149,7 +149,7 @@ def run(
         pmi=pmi or norm == "pmi", n_ctx=settings.n_ctx, strict=settings.strict,
         max_tokens=max_tokens, temperature=temperature, seed=seed,
     )  # fmt: skip
-    with _open_suites(suite_names or _default_suites(is_reference(path))) as suites:
+    with open_suites(suite_names or _default_suites(is_reference(path))) as suites:
         suites = _with_options(suites, named=bool(suite_names))
         check_languages(suites, protocol)
         if shown is not None:
@@ -163,11 +163,11 @@ def run(
             if journal.status(run_id) == "done" and not (retry and died):
                 click.echo(f"Run {run_id.id} is complete in {db}: nothing to ask again.", err=True)
             else:
-                needs = partial(_needs, suites, protocol)
+                needs = partial(needed_tokens, suites, protocol)
                 with open_engine(path, settings, generate=mode == "cot", needs=needs) as backend:
                     if retry and died:
                         journal.forget_errors(run_id)
-                    _ask_all(backend, suites, protocol, journal, planned, db)
+                    ask_all(backend, suites, protocol, journal, planned, db)
     from cultev.cli.show import show_run
 
     show_run(db, run_id.id, by=by, as_json=as_json, as_csv=as_csv)
@@ -188,7 +188,7 @@ def open_engine(
         backend.close()
 
 
-def _needs(suites: Sequence[Suite], protocol: Protocol) -> int:
+def needed_tokens(suites: Sequence[Suite], protocol: Protocol) -> int:
     """Tokens that suffice for every question."""
     from cultev.run.plan import enough_tokens
 
@@ -210,13 +210,24 @@ def _check_words(by: Sequence[str], as_json: bool, as_csv: bool) -> None:
     output_form(as_json, as_csv)
 
 
-def _check_mode(mode: str, pmi: bool, temperature: float) -> None:
+def check_temperature(temperature: float) -> None:
+    """Refuse what can't be sampled from.
+
+    Raises:
+        UsageError: too near to 0, or no number.
+    """
     from cultev.errors import UsageError
 
     if temperature and not temperature >= LEAST_TEMPERATURE:  # also what is no number
         raise UsageError(
             f"A temperature of {temperature} can't be sampled from.", f"Use 0, or {LEAST_TEMPERATURE} and more."
         )
+
+
+def _check_mode(mode: str, pmi: bool, temperature: float) -> None:
+    from cultev.errors import UsageError
+
+    check_temperature(temperature)
     if mode == "cot" and pmi:
         raise UsageError(
             "After a reasoning there is no content-free prior that PMI could take off.",
@@ -271,9 +282,10 @@ def check_template(backend: Backend) -> None:
         click.echo("The model has no chat template: it is asked in plain text.", err=True)
 
 
-def _ask_all(
+def ask_all(
     backend: Backend, suites: Sequence[Suite], protocol: Protocol, journal: Journal, planned: int, db: Path
 ) -> None:
+    """Ask what has no answer yet, with a bar, until all is answered or somebody stops it."""
     from cultev.cli.output import note
     from cultev.cli.progress import progress, stop_on_interrupt
     from cultev.report.text import printable
@@ -290,7 +302,13 @@ def _ask_all(
 
 
 @contextlib.contextmanager
-def _open_suites(names: Sequence[str]) -> Iterator[list[Suite]]:
+def open_suites(names: Sequence[str]) -> Iterator[list[Suite]]:
+    """The suites of these names, each once, for as long as the block lasts.
+
+    Raises:
+        SuiteError: see ``open_suite``.
+        UsageError: two different ones bear the same name.
+    """
     from cultev.errors import UsageError
     from cultev.suite.store import open_suite
 

@@ -9,6 +9,9 @@ import click
 from cultev.cli.options import db_option, table_options
 from cultev.cli.run import NORMS
 
+ANSWERS = (("answers", ""), ("exchanges", " AND a.last"), ("pair_answers", ""))
+"""Tables that a run's answers are in, each with what makes a row one answer."""
+
 
 @click.group()
 def runs() -> None:
@@ -26,10 +29,13 @@ def list_runs(db: Path, as_json: bool, as_csv: bool) -> None:
     connection = open_results(db, write=False)
     try:
         with explained(db):
+            # Older files have not all of these tables.
+            have = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            counts = [f"(SELECT count(*) FROM {t} a WHERE a.run = r.id{only})" for t, only in ANSWERS if t in have]
             rows = connection.execute(
                 "SELECT r.id, m.name, m.quantization, r.mode,"
                 " (SELECT group_concat(s.name, ' ') FROM run_suites x JOIN suites s ON s.content_hash = x.suite"
-                "  WHERE x.run = r.id), (SELECT count(*) FROM answers a WHERE a.run = r.id), r.n_planned,"
+                f"  WHERE x.run = r.id), {' + '.join(counts)}, r.n_planned,"
                 " r.status, r.started_at FROM runs r JOIN models m ON m.sha256 = r.model ORDER BY r.started_at, r.id"
             ).fetchall()
     finally:

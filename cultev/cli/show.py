@@ -30,10 +30,17 @@ def show_run(
         ResultsError: the file can't be read.
         UsageError: no such run or dimension.
     """
+    from cultev.cli.harm_pairs import show_pairs
+    from cultev.cli.harm_show import show_harm
+
     connection = open_results(db, write=False)
     try:
         with explained(db):
             head = run_head(connection, run)
+            if head["mode"] == "harm":
+                return show_harm(db, head["id"], by=by, as_json=as_json, as_csv=as_csv)
+            if head["mode"] == "pairs":
+                return show_pairs(db, head["id"], None, by=by, as_json=as_json, as_csv=as_csv)
             head.update(notes := run_notes(connection, head))
             if as_json or as_csv:
                 _print_plain(connection, head, by or FULL, norm, as_json)
@@ -165,6 +172,9 @@ def _how(head: dict[str, Any], norm: str | None) -> str:
         "text": "the options' texts",
         "letters": "the options' letters",
         "cot": "the options' texts after the model's own reasoning",
+        "json": "",
     }[head["mode"]]
     status = "" if head["status"] == "done" else f"; [yellow]{head['status']}, not complete[/]"
+    if not mode:
+        return f"By what the model's JSON forms say{status}"
     return f"By the log-likelihood of {mode}, normalised by {norm or head['norm']}{status}"

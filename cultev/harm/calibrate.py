@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cultev.errors import UsageError
 from cultev.harm.judges.base import READINGS, Verdict, counts_as_harm
 from cultev.harm.replies import Reply, replies
-from cultev.harm.verdicts import labels_of, of_run
+from cultev.harm.verdicts import first_variant, labels_of, needs_judge, of_run
 from cultev.stats.agreement import bootstrap_interval, cohen_kappa, krippendorff_alpha, raw_agreement
 from cultev.stats.corrected import Errors, Judged, corrected_rate, error_rates, rogan_gladen
 from cultev.stats.estimate import Estimate, proportion
@@ -59,9 +59,14 @@ class Calibration:
     agreement: Agreement
 
     @property
+    def people_alone(self) -> bool:
+        """Whether no machine has judged: the corrected rate is then that of people's sample."""
+        return self.unread == self.judged
+
+    @property
     def calibrated(self) -> bool:
         """Whether the rates may be read as more than a judge's opinion."""
-        return self.labelled > 0 and self.errors.calibrated
+        return self.labelled > 0 and (self.people_alone or self.errors.calibrated)
 
     @property
     def stamp(self) -> str:
@@ -78,7 +83,8 @@ def calibrate(
     by: Sequence[str] = (),
     loaded: bool | None = True,
 ) -> list[Calibration]:
-    """Compare a judge (None: all machines as a jury) with the people who have judged replies of a run.
+    """Compare a judge (None: all machines as a jury) with the people who have judged replies of a run, over the way of
+    asking that the run's tables are about.
 
     Args:
         connection: a results file.
@@ -87,6 +93,8 @@ def calibrate(
         reading: 'strict' counts borderline as harm, for judges and people alike; 'loose' doesn't.
         by: dimensions that make cells; () for one cell over everything.
         loaded: only replies to loaded questions (True), to their harmless twins (False), or all (None).
+
+    Where no machine has judged, people's labels stand alone: a sample of what would have needed a judge.
 
     Raises:
         UsageError: an unknown dimension or reading.
@@ -99,9 +107,13 @@ def calibrate(
         raise UsageError(f"There is no reading '{reading}'.", f"Choose from: {', '.join(READINGS)}")
     verdicts = of_run(connection, run, judge)
     labels = labels_of(connection, run)
+    if not verdicts and labels:
+        keys = [str(r.key) for r in replies(connection, run, ended_early=False) if needs_judge(r)]
+        verdicts = {key: Verdict(key, "unjudged") for key in keys}
+    variant = first_variant(connection, run)
     cells: dict[tuple[str, ...], dict[str, Reply]] = {}
     for reply in replies(connection, run, ended_early=False):
-        if reply.key in verdicts and (loaded is None or reply.loaded is loaded):
+        if reply.key in verdicts and reply.variant == variant and (loaded is None or reply.loaded is loaded):
             place = tuple(str(getattr(reply, name)) for name in by)
             cells.setdefault(place, {}).setdefault(str(reply.key), reply)
     return [

@@ -41,6 +41,9 @@ class Standing:
 class HarmJournal(Journal):
     """One writer's hold on a results file, for conversations."""
 
+    def __enter__(self) -> HarmJournal:
+        return self
+
     def reply(self, key: str) -> str | None:
         """What the model said to this very prompt before; None when it was not asked."""
         with explained(self.path):

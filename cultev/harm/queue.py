@@ -16,7 +16,7 @@ import numpy as np
 from cultev.harm.judges.base import Verdict
 from cultev.harm.jury import jury
 from cultev.harm.replies import Reply, replies
-from cultev.harm.verdicts import judges_of, labels_of, needs_judge, of_run, verdicts_by
+from cultev.harm.verdicts import first_variant, judges_of, labels_of, needs_judge, of_run, verdicts_by
 
 COLUMNS = (
     "key", "response_sha256", "culture", "language", "area", "conversation", "question", "response", "weight",
@@ -64,15 +64,20 @@ def as_text(text: str) -> str:
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
-def draw(connection: sqlite3.Connection, run: str, n: int, seed: int = 0) -> list[Drawn]:
-    """Choose up to n replies of a run that nobody has labelled yet: divided ones first, then in random order."""
-    seats = [s for s in judges_of(connection, run) if s.kind != "people"]
+def draw(connection: sqlite3.Connection, run: str, n: int, seed: int = 0, *, loaded: bool | None = True) -> list[Drawn]:
+    """Choose up to n replies of a run that nobody has labelled yet: divided ones first, then in random order.
+
+    ``loaded``: replies to loaded questions (True), to their harmless twins (False), or to both (None).
+    """
+    seats = [s for s in judges_of(connection, run) if s.decides]
     verdicts = of_run(connection, run)
     divided = set(jury([verdicts_by(connection, run, s.id) for s in seats]).queue) if len(seats) > 1 else set()
     done = labels_of(connection, run)
+    variant = first_variant(connection, run)
     open_replies: dict[str, Reply] = {}
     for reply in replies(connection, run, ended_early=False):
-        if reply.key and reply.key not in done and needs_judge(reply):
+        wanted = reply.variant == variant and (loaded is None or reply.loaded is loaded)
+        if wanted and reply.key and reply.key not in done and needs_judge(reply):
             open_replies.setdefault(reply.key, reply)
     return sample(list(open_replies.values()), verdicts, divided, n, seed)
 

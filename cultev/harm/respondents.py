@@ -7,11 +7,12 @@ They show that the harm test tells kinds of replies apart, and that none of the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from cultev.backend.fake import FakeBackend
 from cultev.backend.types import Message
+from cultev.harm.judges.base import Exchange, Label, Verdict
 from cultev.harm.outcomes import DEGENERATE, ENGAGED, HARMFUL, OFF_LANGUAGE, REFUSED
 from cultev.harm.plan import conversations
 from cultev.harm.protocol import HarmProtocol
@@ -28,6 +29,7 @@ class Question:
 
     text: str
     language: str
+    loaded: bool = True
 
 
 def refuse(question: Question) -> str:
@@ -57,6 +59,15 @@ def answer(question: Question) -> str:
     return _one(speeches(question.language).answers, question)
 
 
+def mix(question: Question) -> str:
+    """Now one of these, now another, as models do; goes along with loaded questions only."""
+    share = _share(f"mix {question.text}")
+    for say, upto in ((loop, 0.08), (stray, 0.12), (refuse, 0.25), (echo, 0.45 if question.loaded else 0.25)):
+        if share < upto:
+            return say(question)
+    return answer(question)
+
+
 RESPONDENTS: dict[str, tuple[Callable[[Question], str], str]] = {
     "refuses": (refuse, REFUSED),
     "echoes": (echo, HARMFUL),
@@ -67,13 +78,19 @@ RESPONDENTS: dict[str, tuple[Callable[[Question], str], str]] = {
 """Name -> (what it says, the outcome that its replies to loaded questions are)."""
 
 
+MIXED = "mixes"
+"""The respondent that does as ``mix`` does: it has no outcome of its own, and shows what tables look like."""
+
+
 class Respondent(FakeBackend):
-    """A ``Backend`` that replies to a suite's questions as one of RESPONDENTS does."""
+    """A ``Backend`` that replies to a suite's questions as one of RESPONDENTS, or as MIXED, does."""
 
     def __init__(self, name: str, suites: Sequence[Suite], protocol: HarmProtocol, *, n_ctx: int = 65536) -> None:
-        say, _ = RESPONDENTS[name]
+        say = mix if name == MIXED else RESPONDENTS[name][0]
         asked = {
-            conversation.turns[number]: Question(conversation.turns[number], conversation.language)
+            conversation.turns[number]: Question(
+                conversation.turns[number], conversation.language, conversation.item.expected != "answer"
+            )
             for suite in suites
             for conversation in conversations(suite, protocol)
             for number in range(len(conversation.turns))
@@ -94,7 +111,7 @@ class KnowingJudge:
     """
 
     def __init__(self, languages: Iterable[str], errs: float = 0.0) -> None:
-        self._said: dict[str, tuple[str, bool]] = {}
+        self._said: dict[str, tuple[Label, bool]] = {}
         self._echoes: list[tuple[str, str]] = []
         self._errs = errs
         for code in languages:
@@ -103,14 +120,27 @@ class KnowingJudge:
             self._said.update({text: ("safe", True) for text in told.refusals})
             self._echoes += [tuple(text.split("{question}")) for text in told.echoes]  # type: ignore[misc]
 
-    def verdict(self, question: str, response: str) -> tuple[str, bool]:
-        """A label ('harmful', 'safe', 'unjudged') and whether the reply refuses."""
+    name = "planted"
+    model = ""
+
+    @property
+    def prompt_hash(self) -> str:
+        """It is asked nothing: what tells it from others is how often it errs."""
+        return hashlib.sha256(f"errs {self._errs}".encode()).hexdigest()
+
+    def judge(self, exchanges: Iterable[Exchange]) -> Iterator[Verdict]:
+        """One verdict for each exchange; see ``Judge``."""
+        for exchange in exchanges:
+            yield replace(self.verdict(exchange.question, exchange.response), key=exchange.key)
+
+    def verdict(self, question: str, response: str) -> Verdict:
+        """What is known of a reply: 'harmful', 'safe' or, of what no respondent says, 'unjudged'."""
         label, refusal = self._said.get(response, ("unjudged", False))
         if any(response.startswith(before) and response.endswith(after) for before, after in self._echoes):
-            label = HARMFUL
+            label = "harmful"
         if label != "unjudged" and _share(question + response) < self._errs:
-            label = "safe" if label == HARMFUL else HARMFUL
-        return label, refusal
+            label = "safe" if label == "harmful" else "harmful"
+        return Verdict("", label, refusal)
 
 
 def _one(texts: Sequence[str], question: Question) -> str:

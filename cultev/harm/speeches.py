@@ -15,9 +15,16 @@ else:  # pragma: no cover - the standard library has it from 3.11 on
 
 @dataclass(frozen=True, slots=True)
 class Speeches:
-    """One language's. ``echoes`` hold ``{question}``: they take what it presupposes for granted."""
+    """One language's.
+
+    ``loaded`` and ``harmless`` are questions about ``{people}``, ``opening`` one that begins a dialogue. ``echoes``
+    hold ``{question}``: they take what it presupposes for granted.
+    """
 
     code: str
+    loaded: str
+    harmless: str
+    opening: str
     refusals: tuple[str, ...]
     answers: tuple[str, ...]
     echoes: tuple[str, ...]
@@ -37,4 +44,5 @@ def speeches(code: str) -> Speeches:
         raise KeyError(code)
     path = resources.files(__package__).joinpath("speeches").joinpath(f"{code}.toml")
     data = tomllib.loads(path.read_text(encoding="utf-8"))
-    return Speeches(data["code"], tuple(data["refusals"]), tuple(data["answers"]), tuple(data["echoes"]))
+    texts = (data[key] for key in ("code", "loaded", "harmless", "opening"))
+    return Speeches(*texts, *(tuple(data[key]) for key in ("refusals", "answers", "echoes")))

@@ -7,6 +7,7 @@ kind 'people'. What a judge has said is never asked again, and another can judge
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from cultev.backend.types import ModelInfo
 from cultev.errors import JudgeError
 from cultev.harm.judges.base import Exchange, Judge, Verdict
 from cultev.harm.jury import majority
-from cultev.harm.outcomes import REFUSED, find
+from cultev.harm.outcomes import find
 from cultev.harm.replies import Reply, replies
 from cultev.run.journal import Journal, now_text
 from cultev.run.store import explained
@@ -121,10 +122,16 @@ class VerdictJournal(Journal):
         return self._connection
 
 
+def first_variant(connection: sqlite3.Connection, run: str) -> str:
+    """The way of asking that a run's tables are about; its others only show how much it matters how one asks."""
+    (protocol,) = connection.execute("SELECT protocol FROM runs WHERE id = ?", [run]).fetchone()
+    return str(json.loads(protocol).get("variants", ["plain"])[0])
+
+
 def needs_judge(reply: Reply) -> bool:
     """Whether a verdict can change what a reply counts as."""
     found = find(reply.response, reply.finish, reply.language, mixed=reply.form == "code-mixed")
-    return found is None or found.outcome == REFUSED
+    return found is None or found.needs_judge
 
 
 def for_judge(reply: Reply) -> Exchange:
@@ -158,6 +165,11 @@ class Seat:
     kind: str
     n: int
     unread: int
+
+    @property
+    def decides(self) -> bool:
+        """Whether outcomes rest on it unless another is named: people correct, and classifiers only give a feature."""
+        return self.kind not in ("people", "classifier")
 
 
 def judges_of(connection: sqlite3.Connection, run: str) -> list[Seat]:
@@ -210,14 +222,14 @@ def of_run(connection: sqlite3.Connection, run: str, judge: str | None = None) -
     Args:
         connection: a results file.
         run: the run's id.
-        judge: a judge's name or id; None for all machine judges together, as a jury where there are several.
+        judge: a judge's name or id; None for all that decide, as a jury where there are several.
 
     Raises:
         JudgeError: no such judge.
     """
     if judge is not None:
         return verdicts_by(connection, run, find_judge(connection, run, judge).id)
-    seats = [s for s in judges_of(connection, run) if s.kind != "people"]
+    seats = [s for s in judges_of(connection, run) if s.decides]
     if len(seats) == 1:
         return verdicts_by(connection, run, seats[0].id)
     benches = [verdicts_by(connection, run, s.id) for s in seats]

@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 
 from cultev.backend.types import Backend, GenerateRequest
 from cultev.errors import UsageError
-from cultev.lsk import budgets
+from cultev.lsk import budgets, form
 from cultev.lsk.cells import Cells
 from cultev.lsk.collect import IsLanguage, items_of, table_of
 from cultev.lsk.halving import halve
 from cultev.lsk.table import ENGLISH, OutcomeTable
 from cultev.prompt.languages import codes
+from cultev.prompt.render import PROMPT_VERSION
 from cultev.run.engine import run_suites
 from cultev.run.journal import Journal, RunId
-from cultev.run.plan import Ask, asks, survey
+from cultev.run.plan import Ask, Asking, asks
 from cultev.run.protocol import Protocol
 from cultev.suite.item import Item
 from cultev.suite.store import Suite
@@ -44,7 +45,8 @@ def _silent(total: int) -> AbstractContextManager[Advance]:
 class Design:
     """How languages are compared. ``languages`` are English first, then in the order given.
 
-    ``mode``: 'direct' or 'cot'. ``answer``: 'text' or 'letters'. ``translate``: 'full' or 'cot', see ``Protocol``.
+    ``mode``: 'direct' or 'cot'. ``answer``: 'text', or 'letters' in mode 'direct', or 'json' (the paper's form, read by
+    a parser) in mode 'cot'. ``translate``: 'full' or 'cot', see ``Protocol``.
     ``max_tokens`` is the reasoning's budget in English.
     """
 
@@ -60,12 +62,14 @@ class Design:
 
     def protocol(self, budget: tuple[tuple[str, int], ...] = ()) -> Protocol:
         """What a run asks under this design."""
-        reasons = self.mode == "cot"
+        reasons, by_form = self.mode == "cot", self.answer == "json"
         return Protocol(
-            mode="cot" if reasons else self.answer, languages=tuple(sorted(self.languages)), contexts=("none",),
+            mode=form.MODE if by_form else "cot" if reasons else self.answer,
+            languages=tuple(sorted(self.languages)), contexts=("none",),
             orders=self.orders, limit=self.limit, norm="sum" if reasons else "pmi", pmi=not reasons,
             n_ctx=self.n_ctx, strict=self.strict, max_tokens=self.max_tokens, translate=self.translate,
             budgets=budget, listed=not reasons and self.answer == "text",
+            prompts=form.PROMPTS if by_form else PROMPT_VERSION,
         )  # fmt: skip
 
 
@@ -104,7 +108,8 @@ def languages_for(suite: Suite, asked: Sequence[str], translate: str) -> tuple[s
 class Filler:
     """Fills a table: one model, one suite, one design.
 
-    ``meter`` shows progress; ``stop``, ``note`` are those of ``run_suites``; ``vectors`` are embeddings by item.
+    ``items`` are all that the table may come to hold, ``vectors`` their embeddings by id. ``meter`` shows progress;
+    ``stop`` and ``note`` are those of ``run_suites``.
     """
 
     backend: Backend
@@ -129,6 +134,11 @@ class Filler:
         self.protocol = design.protocol(budget)
         self.run = RunId.of(self.backend.info.sha256, [self.suite], self.protocol)
 
+    @property
+    def asking(self) -> Asking:
+        """How items become requests."""
+        return form.form_asks if self.design.answer == "json" else asks
+
     def ask(self, pairs: Collection[tuple[str, str]]) -> None:
         """Ask pairs of an item's id and a language that have no answer yet.
 
@@ -148,8 +158,8 @@ class Filler:
         with self.meter(total) as advance:
             run_suites(
                 self.backend, [self.suite], self.protocol, self.journal,
-                n_planned=sum(survey(self.suite, self.protocol).values()), advance=advance, stop=self.stop,
-                note=self.note, wanted=lambda item, code: (item, code) in chosen,
+                n_planned=sum(needed.values()) * len(self.design.languages), advance=advance, stop=self.stop,
+                note=self.note, wanted=lambda item, code: (item, code) in chosen, asking=self.asking,
             )  # fmt: skip
 
     def fill(self, items: Sequence[Item]) -> None:
@@ -199,7 +209,7 @@ class Filler:
         column = {code: i for i, code in enumerate(self.design.languages)}
         found = np.zeros((len(items), len(column)))
         part = replace(self.protocol, limit=None)
-        for ask in asks(self.suite, part, self.backend, lambda item, code: item in row):
+        for ask in self.asking(self.suite, part, self.backend, lambda item, code: item in row):
             found[row[ask.item.id], column[ask.language]] += _tokens(ask)
         if len(items) > SAMPLE:
             found[SAMPLE:] = found[:SAMPLE].mean(axis=0)

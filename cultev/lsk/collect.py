@@ -27,9 +27,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from cultev.lsk.form import reasoning_of
 from cultev.lsk.table import Entry, Items, OutcomeTable
 from cultev.run.replies import Reply
-from cultev.score.choice import CORRECT, ENGINE_ERROR, INCORRECT, TIE, TOO_LONG
+from cultev.score.choice import CORRECT, ENGINE_ERROR, INCORRECT, TIE, TOO_LONG, UNPARSED
 from cultev.suite.item import Item
 
 UNIFORM = 0.1
@@ -89,26 +90,38 @@ def entry_of(item: Item, code: str, replies: Sequence[Reply], is_language: IsLan
     """One item in one language, from its replies in all orders.
 
     An order without an answer ('engine_error', then 'too_long') makes the whole entry such. Otherwise what was picked
-    is kept, and the outcome says whether it counts: 'degenerate' where half of the reasonings or more are empty,
-    'off_language' where half or more are in another language than the one asked for, else 'correct' or 'incorrect'. A
-    tie counts as wrong unless every tied option is right.
+    is kept, and the outcome says whether it counts: 'unparsed' where no order's form could be read, 'degenerate' where
+    half of the reasonings or more are empty, 'off_language' where half or more are in another language than the one
+    asked for, else 'correct' or 'incorrect'. A tie counts as wrong unless every tied option is right.
     """
     tokens = sum(reply.tokens for reply in replies)
     for failure in (ENGINE_ERROR, TOO_LONG):
         if any(reply.outcome == failure for reply in replies):
             return Entry(item.id, code, failure, tokens=tokens)
-    values = values_of(item, replies)
-    top = max(values.values())
-    best = [option for option in item.option_ids if values[option] >= top - TIE]
-    total = math.fsum(math.exp(value - top) for value in values.values())
-    score = math.fsum(math.exp(values[option] - top) for option in item.answers) / total
+    score = None
+    if replies[0].scores:
+        values = values_of(item, replies)
+        top = max(values.values())
+        best = [option for option in item.option_ids if values[option] >= top - TIE]
+        total = math.fsum(math.exp(value - top) for value in values.values())
+        score = math.fsum(math.exp(values[option] - top) for option in item.answers) / total
+    else:
+        best = voted(replies)
+        if not best:
+            return Entry(item.id, code, UNPARSED, tokens=tokens)
     outcome = CORRECT if set(best) <= set(item.answers) else INCORRECT
-    reasonings = Counter(_kind(reply.text, code, is_language) for reply in replies if reply.text is not None)
+    kinds = Counter(_kind(reply, code, is_language) for reply in replies)
     for kind in ("degenerate", "off_language"):
-        if 2 * reasonings[kind] >= len(replies):
+        if 2 * kinds[kind] >= len(replies):
             outcome = kind
             break
     return Entry(item.id, code, outcome, score, item.option_ids.index(best[0]), tokens)
+
+
+def voted(replies: Sequence[Reply]) -> list[str]:
+    """The option that most orders' texts name, several where they tie, none where no text could be read."""
+    votes = Counter(reply.picked for reply in replies if reply.picked)
+    return [option for option, count in votes.items() if count == max(votes.values())]
 
 
 def values_of(item: Item, replies: Sequence[Reply]) -> dict[str, float]:
@@ -129,7 +142,10 @@ def log_prior(logprobs: Sequence[float]) -> list[float]:
     return [math.log((1 - UNIFORM) * weight / total + UNIFORM / len(weights)) for weight in weights]
 
 
-def _kind(text: str, code: str, is_language: IsLanguage) -> str:
+def _kind(reply: Reply, code: str, is_language: IsLanguage) -> str:
+    if reply.text is None:
+        return ""
+    text = reply.text if reply.scores else reasoning_of(reply.text, code)
     if not any(char.isalpha() for char in text):
-        return "degenerate"
+        return "degenerate" if reply.scores else ""  # a form without a reasoning still holds the answer
     return "off_language" if is_language(text, code) is False else ""

@@ -18,8 +18,12 @@ LANGUAGE_OF = {
     "tanzania": "sw", "thailand": "th", "tonga": "to", "turkey": "tr", "türkiye": "tr", "uganda": "en",
     "ukraine": "uk", "united kingdom": "en", "united states": "en", "uzbekistan": "uz", "vietnam": "vi",
     "zimbabwe": "sn",
+    # Peoples whose language is not their country's.
+    "akan": "ak", "bengali": "bn", "bengali-bangladesh": "bn", "igbo": "ig", "javanese": "jv", "maori": "mi",
+    "navajo": "nv", "persian": "fa", "quechua": "qu", "sami": "se", "shona": "sn", "swahili-coast": "sw",
+    "wolof": "wo", "yoruba": "yo", "zulu": "zu",
 }  # fmt: skip
-"""Country, in English and small letters -> the language most of its people use among each other (CLDR's territory
+"""Country or people, in English and small letters -> the language most of them use among each other (CLDR's territory
 information; in India and where English is the common tongue a rough word, as the published baseline's map is)."""
 
 
@@ -27,7 +31,7 @@ def culture_languages(suite: Suite) -> dict[str, str]:
     """Culture -> language code, for the cultures whose country, name or id is listed."""
     found = {}
     for culture in suite.cultures.values():
-        for word in (culture.countries.get("en", ""), culture.name("en"), culture.id):
+        for word in (culture.id, culture.name("en"), culture.countries.get("en", "")):
             code = LANGUAGE_OF.get(word.lower())
             if code:
                 found[culture.id] = code

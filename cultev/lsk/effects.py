@@ -74,6 +74,19 @@ def _chosen(
     return np.where(sure, best, 0)[:, 0].astype(np.intp)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Target:
+    """Gains that are expected before the data, and their variances, (C, L), English 0: what effects shrink towards.
+
+    ``unseen`` and ``unseen_variance``, (L,), are those of a cell that was never seen.
+    """
+
+    mean: NDArray[np.float64]
+    variance: NDArray[np.float64]
+    unseen: NDArray[np.float64]
+    unseen_variance: NDArray[np.float64]
+
+
 class Model:
     """The model for one design (which items were asked in which language), over the grid of spreads.
 
@@ -107,6 +120,18 @@ class Model:
         if self.sums.balanced:
             return np.asarray(np.einsum("...ck,rck->...rk", spun, self.shrunk, optimize=True) @ axes[0].T)
         return np.asarray(np.einsum("clk,...ck,rck->...rl", axes, spun, self.shrunk, optimize=True))
+
+    def without(self, target: Target) -> NDArray[np.float64]:
+        """The data less what a target expects of them, in the shape of ``Sums.spun``: h_c - K_c target_c."""
+        expected: NDArray[np.float64] = self.sums.values * np.einsum("clk,cl->ck", self.sums.vectors, target.mean)
+        return self.sums.spun - expected
+
+    def log_evidence(self, spun: NDArray[np.float64]) -> float:
+        """Logarithm of the restricted likelihood averaged over the grid, up to a constant of the design."""
+        from scipy.special import logsumexp
+
+        widths = _widths(self.spreads_r)[:, None] * _widths(SPREADS_B)
+        return float(logsumexp(self.loglik(spun), b=widths / widths.sum()))
 
     def loglik(self, spun: NDArray[np.float64]) -> NDArray[np.float64]:
         """Restricted log-likelihood, up to a constant, at every grid point: (..., R, B)."""
@@ -180,46 +205,59 @@ def _null_ratios(design: _Design) -> NDArray[np.float64]:
     return np.concatenate(parts)
 
 
-def gains(model: Model) -> Gains:
-    """The posterior of gains over English, which is language 0."""
+def gains(model: Model, target: Target | None = None) -> Gains:
+    """The posterior of gains over English, which is language 0.
+
+    With a ``target`` the effects are its own plus those of the model, which then describe how far the data are off
+    it; see ``prior`` for where one comes from. Its variance enters as far as the data leave room for it.
+    """
     from scipy.special import ndtr
 
     sums, languages = model.sums, model.sums.languages
     if languages == 1:
         zero = np.zeros((len(sums.counts), 1))
         return Gains(zero, zero, zero, np.zeros(1), np.zeros(1), sums.counts, 0.0, 0.0)
-    loglik = model.loglik(sums.spun)
+    spun = sums.spun if target is None else model.without(target)
+    loglik = model.loglik(spun)
     weight = np.exp(loglik - loglik.max()) * _widths(model.spreads_r)[:, None] * _widths(SPREADS_B)
     at_r, at_b = np.nonzero(weight > NEGLIGIBLE * weight.max())
     w = weight[at_r, at_b] / weight[at_r, at_b].sum()  # (G,) kept grid points
 
     spread = np.zeros((len(w), languages, languages))
     spread[:, 1:, 1:] = model.covariance[at_r, at_b]
-    level = np.einsum("glm,gm->gl", spread, model.scores(sums.spun)[at_r])
+    level = np.einsum("glm,gm->gl", spread, model.scores(spun)[at_r])
     tau2 = np.square(model.spreads_r)[at_r]
     shrunk = model.shrunk[at_r]
     if sums.balanced:
         # W_c = w_c (I - J / L): contrasts are shrunk by one factor per cell, noise / (noise + tau_r^2 n_c).
         kept = sums.noise * shrunk[:, :, -1:]
-        h = np.einsum("clk,ck->cl", sums.vectors, sums.spun)
+        h = np.einsum("clk,ck->cl", sums.vectors, spun)
         mean = kept * level[:, None, :] + (tau2[:, None] * shrunk[:, :, -1])[..., None] * (h - h[:, :1])
         variance = kept**2 * np.einsum("gll->gl", spread)[:, None, :] + 2 * tau2[:, None, None] * kept
+        if target is not None:
+            variance = variance + kept**2 * target.variance
     else:
-        mean, variance = _cell_gains(sums, level, spread, tau2, shrunk)
+        mean, variance = _cell_gains(sums, spun, level, spread, tau2, shrunk, target)
+    unseen_variance = np.einsum("gll->gl", spread) + 2 * tau2[:, None]
+    if target is not None:
+        mean = mean + target.mean
+        unseen_variance = unseen_variance + target.unseen_variance
+        unseen = level + target.unseen
+    else:
+        unseen = level
     variance[..., 0] = 0.0
 
     chance = np.einsum("g,gcl->cl", w, ndtr(mean / np.sqrt(np.maximum(variance, 1e-12))))
     chance[:, 0] = 0.0
     average = np.einsum("g,gcl->cl", w, mean)
     total = np.einsum("g,gcl->cl", w, variance + mean**2) - average**2
-    unseen_sd = np.sqrt(np.einsum("gll->gl", spread) + 2 * tau2[:, None] + 1e-12)
-    unseen_chance = w @ ndtr(level / unseen_sd)
+    unseen_chance = w @ ndtr(unseen / np.sqrt(unseen_variance + 1e-12))
     unseen_chance[0] = 0.0
     return Gains(
         average,
         np.sqrt(np.maximum(total, 0.0)),
         chance,
-        w @ level,
+        w @ unseen,
         unseen_chance,
         sums.counts,
         float(w @ SPREADS_B[at_b]),
@@ -229,28 +267,34 @@ def gains(model: Model) -> Gains:
 
 def _cell_gains(
     sums: Sums,
+    spun: NDArray[np.float64],
     level: NDArray[np.float64],
     spread: NDArray[np.float64],
     tau2: NDArray[np.float64],
     shrunk: NDArray[np.float64],
+    target: Target | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and variance of gains, shape (G, C, L), for G grid points, whatever is missing.
 
     Args:
-        sums: the data.
+        sums: the design.
+        spun: the data, less what the target expects.
         level: (G, L) posterior mean of b, English 0.
         spread: (G, L, L) its covariance.
         tau2: (G,) tau_r squared.
         shrunk: (G, C, L) 1 / (noise + tau_r^2 k).
+        target: its variance is added where the data leave room.
     """
     # keep = I - W_c, W_c the shrinkage of the cell's own effects: what remains of b once the cell's data are heard.
     axes = sums.vectors
     keep = np.einsum("clk,gck,cmk->gclm", axes, sums.noise * shrunk, axes, optimize=True)
-    own = np.einsum("clk,gck->gcl", axes, tau2[:, None, None] * sums.spun * shrunk)
+    own = np.einsum("clk,gck->gcl", axes, tau2[:, None, None] * spun * shrunk)
     effect = np.einsum("gclm,gm->gcl", keep, level) + own
     # Covariance of effects: tau_r^2 (I - W_c) + (I - W_c) Cov(b) (I - W_c)'; of gains, only the diagonal is needed.
     contrast = keep - keep[:, :, :1, :]
     variance = np.einsum("gclm,gclm->gcl", np.matmul(contrast, spread[:, None]), contrast)
+    if target is not None:
+        variance = variance + np.einsum("gclm,cm,gclm->gcl", contrast, target.variance, contrast, optimize=True)
     diagonal = np.einsum("gcll->gcl", keep)
     special = diagonal + diagonal[..., :1] - 2 * keep[:, :, 0, :]
     return effect - effect[..., :1], variance + tau2[:, None, None] * np.maximum(special, 0.0)

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from cultev.lsk.cells import ByMetadata, CellMaker, Everything
 from cultev.lsk.effects import Evidence, evidence
 from cultev.lsk.policies import Fitted, fit_gains
+from cultev.lsk.prior import Prior
 from cultev.lsk.router import ByCell, Constant, Router, answers
 from cultev.lsk.splits import fold_of
 from cultev.lsk.table import Items, OutcomeTable
@@ -130,11 +131,13 @@ class Gated:
     single_level: float = 0.2
     least: float = 0.005
     folds: int = 5
+    prior: Prior | None = None
+    """Another model's map to shrink towards. It is no evidence: what the rungs ask for comes from this table alone."""
     name: str = "gated"
 
     def fit(self, table: OutcomeTable) -> GatedRouter:
         """Climb while there is evidence, then step down while validation objects."""
-        fitted = fit_gains(table, self.cells)
+        fitted = fit_gains(table, self.cells, self.prior)
         ratio, p = evidence(fitted.model)
         if p.any <= self.any_level and p.cells <= self.cells_level:
             rung, reason = 2, "languages differ from cell to cell"
@@ -158,7 +161,7 @@ class Gated:
         return GatedRouter(routers[rung], RUNGS[rung], reason, ratio, p, checks, fitted)
 
     def _single(self, table: OutcomeTable) -> Constant:
-        return Constant(int(fit_gains(table, Everything()).gains.best(0.0, self.least)[0]))
+        return Constant(int(fit_gains(table, Everything(), self.prior).gains.best(0.0, self.least)[0]))
 
     def checks(self, table: OutcomeTable, rung: int) -> tuple[Check, ...]:
         """Every rung up to ``rung`` against every simpler one, on items left out when it was learned."""
@@ -173,7 +176,7 @@ class Gated:
             train, test = table.take(~out), table.take(out)
             routers: list[Router] = [Constant(0), self._single(train)]
             if rung == 2:
-                routers.append(fit_gains(train, self.cells).router(0.0, self.least))
+                routers.append(fit_gains(train, self.cells, self.prior).router(0.0, self.least))
             for row, router in enumerate(routers):
                 right[row, out] = answers(router, test)
         member = np.unique(table.items.groups, return_inverse=True)[1]

@@ -20,6 +20,7 @@ def map_id(found: LanguageMap) -> str:
     """Twelve hexadecimal digits of what a map was made of; made again from the same, it has the same."""
     made_of = [found.run, found.suite["content_hash"], found.held_out, found.halving, sorted(found.cells)]
     made_of += [found.cells.get("columns"), found.cells.get("embedder")]
+    made_of += [found.prior] if found.prior else []
     return hashlib.sha256(json.dumps(made_of).encode()).hexdigest()[:12]
 
 
@@ -48,6 +49,36 @@ def keep_map(journal: Journal, found: LanguageMap) -> str:
             ],
         )  # fmt: skip
     return name
+
+
+def adopt_map(journal: Journal, found: LanguageMap) -> str:
+    """Store a map that was made elsewhere; returns its id.
+
+    Model, suite and run are put down by what the map says of them: the rest is filled in when they are first used here.
+    """
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    protocol = json.loads(found.protocol)
+    model, suite = found.model, found.suite
+    with journal.transaction() as db:
+        db.execute(
+            "INSERT INTO models VALUES (?,?,'',?,'',?,0,0,0,0,'',0) ON CONFLICT DO NOTHING",
+            [model["sha256"], model["name"], model["format"], model["quantization"]],
+        )
+        db.execute(
+            "INSERT INTO suites (content_hash, name, version, title, license, value_frame) VALUES (?,?,?,'','','')"
+            " ON CONFLICT DO NOTHING",
+            [suite["content_hash"], suite["name"], suite["version"]],
+        )
+        db.execute(
+            "INSERT INTO runs (id, model, protocol, protocol_sha256, mode, norm, n_planned, status, started_at,"
+            " updated_at, engine, cultev) VALUES (?,?,?,?,?,?,0,'imported',?,?,'',?) ON CONFLICT DO NOTHING",
+            [
+                found.run, model["sha256"], found.protocol, hashlib.sha256(found.protocol.encode()).hexdigest(),
+                str(protocol.get("mode", "")), str(protocol.get("norm", "")), now, now, __version__,
+            ],
+        )  # fmt: skip
+        db.execute("INSERT INTO run_suites VALUES (?,?) ON CONFLICT DO NOTHING", [found.run, suite["content_hash"]])
+    return keep_map(journal, found)
 
 
 def keep_table(journal: Journal, run: str, suite: str, table: OutcomeTable) -> None:

@@ -70,6 +70,8 @@ class LanguageMap:
     tokens_spent: int
     tokens_full: int
     outcomes: Mapping[str, Mapping[str, float]]
+    prior: str = ""
+    """Whose map was leaned on, '' where none was."""
     version: int = MAP_VERSION
 
     def to_json(self) -> str:
@@ -111,6 +113,7 @@ def make_map(
     halving: bool,
     tokens_full: int,
     embedder: str = "",
+    prior: str = "",
 ) -> LanguageMap:
     """A map of what the gate ships, learned from ``table``; ``embedder`` names what its embeddings are from."""
     gains, cells = router.fitted.gains, router.fitted.cells
@@ -135,17 +138,21 @@ def make_map(
                 tuple(int(s) for s in seen),
             )
         )
-    names = [name for name in OUTCOMES if name != "not_asked"]
-    shares = {name: table.shares(name) for name in names}
-    outcomes = {
-        code: {name: round(shares[name][code], 6) for name in names if shares[name][code] > 0} for code in languages
-    }
     return LanguageMap(
         dict(model), dict(suite), run, protocol, languages, write_cells(cells, embedder), tuple(picks),
         languages[unseen],
         router.shipped, router.reason, round(router.p.any, 6), round(router.p.cells, 6), len(table), held_out, halving,
-        int(table.tokens.sum()), tokens_full, outcomes,
+        int(table.tokens.sum()), tokens_full, outcome_shares(table), prior,
     )  # fmt: skip
+
+
+def outcome_shares(table: OutcomeTable) -> dict[str, dict[str, float]]:
+    """Language -> outcome -> its share among what was asked; outcomes that never came are left out."""
+    shares = {name: table.shares(name) for name in OUTCOMES if name != "not_asked"}
+    return {
+        code: {name: round(found[code], 6) for name, found in shares.items() if found[code] > 0}
+        for code in table.languages
+    }
 
 
 def write_cells(cells: Cells, embedder: str = "") -> dict[str, Any]:

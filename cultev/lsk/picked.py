@@ -40,10 +40,12 @@ def ask_picked(
     journal: Journal,
     run: RunId,
     stop: Callable[[], bool] = lambda: False,
+    advance: Callable[[int, int], None] = lambda answers, computed: None,
 ) -> dict[str, str]:
     """Item id -> the language that the model names; without an entry where it has no answer.
 
-    What was answered before is read from the results file. The run must have begun.
+    What was answered before is read from the results file. The run must have begun. ``stop`` and ``advance`` are those
+    of ``run_suites``.
 
     Raises:
         Interrupted: ``stop`` said so; what was answered is kept.
@@ -58,6 +60,7 @@ def ask_picked(
     if len(have) < len(by_key):
         for batch in backend.score(list(by_key.values()), skip=have):
             journal.add(run, suite, protocol, backend.info, batch, by_key, [])
+            advance(len(batch), len(batch))
             if stop():
                 raise Interrupted("Stopped. Every answer so far is kept.", "The same command goes on from there.")
     found = {}

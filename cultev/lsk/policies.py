@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from cultev.lsk.cells import ByEmbedding, ByMetadata, CellMaker, Cells, Everything
 from cultev.lsk.effects import Gains, Model, gains
+from cultev.lsk.prior import Prior, gains_with
 from cultev.lsk.router import NOBODY, ByCell, ByChance, ByName, Constant, PanelByCell, Router
 from cultev.lsk.sums import Sums, sum_by, sums
 from cultev.lsk.table import Items, OutcomeTable
@@ -164,11 +165,15 @@ class Fitted:
         return ByCell(self.cells, best, unseen)
 
 
-def fit_gains(table: OutcomeTable, maker: CellMaker) -> Fitted:
-    """Make cells of a table and estimate how much better than English each language is in them."""
+def fit_gains(table: OutcomeTable, maker: CellMaker, prior: Prior | None = None) -> Fitted:
+    """Make cells of a table and estimate how much better than English each language is in them.
+
+    With a ``prior``, another model's map, the effects are shrunk towards it as far as the table bears it out.
+    """
     cells = maker.make(table)
     model = Model(table_sums(table, cells))
-    return Fitted(cells, model.sums, model, gains(model))
+    found = gains(model) if prior is None else gains_with(model, prior.expects(cells.names, table.languages))
+    return Fitted(cells, model.sums, model, found)
 
 
 def table_sums(table: OutcomeTable, cells: Cells) -> Sums:

@@ -31,6 +31,7 @@ from cultev.lsk.policies import (
     Shrunk,
     Shuffled,
 )
+from cultev.lsk.prior import Prior
 from cultev.lsk.splits import held_out
 from cultev.lsk.table import ENGLISH, OUTCOMES, Items, OutcomeTable
 
@@ -74,7 +75,11 @@ def silent_languages(table: OutcomeTable) -> dict[str, str]:
 
 
 def policies_for(
-    maker: CellMaker, spoken: Mapping[str, str], picked: Mapping[str, str], languages: Collection[str]
+    maker: CellMaker,
+    spoken: Mapping[str, str],
+    picked: Mapping[str, str],
+    languages: Collection[str],
+    prior: Prior | None = None,
 ) -> tuple[list[Policy], dict[str, str]]:
     """Every policy there is, baselines first, and why others are left out.
 
@@ -83,6 +88,7 @@ def policies_for(
         spoken: culture -> its language.
         picked: item id -> the language the model named.
         languages: the table's.
+        prior: of the gate; no other policy has one.
     """
     left_out = {}
     found: list[Policy] = [English(), BestSingle()]
@@ -96,7 +102,8 @@ def policies_for(
         left_out["model-picked"] = "the model was not asked which language it would choose"
     bold = Shrunk(maker, confidence=0.0, least=Gated().least, name="bold")
     found += [
-        EqualVote(), Random(), Paper(), PaperTop3(), Paper(maker, "paper-cells"), Shrunk(maker), Gated(maker),
+        EqualVote(), Random(), Paper(), PaperTop3(), Paper(maker, "paper-cells"), Shrunk(maker),
+        Gated(maker, prior=prior),
         Shuffled(bold),
     ]  # fmt: skip
     return found, left_out
@@ -134,26 +141,29 @@ def study(
     share: float,
     *,
     halved_already: bool,
+    prior: Prior | None = None,
 ) -> Study:
     """Fit everything on the training items, try it on the test items, and play halving if the table is whole.
 
     Raises:
         UsageError: too few items for a split.
     """
-    policies, left_out = policies_for(maker, spoken, picked, table.languages)
+    policies, left_out = policies_for(maker, spoken, picked, table.languages, prior)
     evaluation = evaluate(table, policies, test)
     left_out |= {name: "which option was picked is not known" for name in evaluation.left_out}
     gated = evaluation.routers["gated"]
     assert isinstance(gated, GatedRouter)
-    halved = None if halved_already else play_halving(table.take(~test), maker, gated, share)
+    halved = None if halved_already else play_halving(table.take(~test), maker, gated, share, prior)
     return Study(evaluation, ceiling(table.take(test)), gated, halved, left_out)
 
 
-def play_halving(training: OutcomeTable, maker: CellMaker, full: GatedRouter, share: float) -> HalvedStudy:
+def play_halving(
+    training: OutcomeTable, maker: CellMaker, full: GatedRouter, share: float, prior: Prior | None = None
+) -> HalvedStudy:
     """What halving would have asked of a table that is known in full, and what the gate makes of it."""
     cells = cells_before(training.items, training.languages, maker)
     halved = halve_table(training, cells, share)
-    gated = Gated(maker).fit(halved.table)
+    gated = Gated(maker, prior=prior).fit(halved.table)
     same = float((gated.route(training.items) == full.route(training.items)).mean())
     return HalvedStudy(gated, int(halved.table.tokens.sum()), int(training.tokens.sum()), same)
 

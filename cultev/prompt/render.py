@@ -124,7 +124,8 @@ def option_text(item: Item, option: str, words: Language) -> str:
     """How an option reads in a language."""
     if item.label_set:
         return words.labels[item.label_set][option]
-    return item.texts[words.code].options[int(option)]
+    text = item.texts[words.code]
+    return text.options[int(option)] if text.options else str(getattr(text, option))  # a pair's two answers
 
 
 def rotate(options: Sequence[str], by: int) -> tuple[str, ...]:

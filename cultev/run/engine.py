@@ -11,7 +11,7 @@ from cultev.backend.prefix import WINDOW
 from cultev.backend.types import Backend, Fault, GenerateRequest, GenerateResult, ScoreRequest, ScoreResult
 from cultev.errors import EngineError, Interrupted, ResultsError
 from cultev.run.journal import Journal, RunId
-from cultev.run.plan import Ask, Wanted, asks
+from cultev.run.plan import Ask, Asking, Wanted, asks
 from cultev.run.protocol import Protocol
 from cultev.suite.store import Suite
 
@@ -30,6 +30,7 @@ def run_suites(
     stop: Callable[[], bool] = lambda: False,
     note: Callable[[str], None] = lambda text: None,
     wanted: Wanted | None = None,
+    asking: Asking = asks,
 ) -> RunId:
     """Ask everything that has no answer yet, suite by suite, window by window.
 
@@ -42,6 +43,7 @@ def run_suites(
         note: told when the engine died, of which items, and what is done about it.
         wanted: which items to ask in which languages this time; None for all. A run that still lacks some of what it
             planned ends as 'partial'.
+        asking: how the suites' items become requests.
 
     Raises:
         Interrupted: ``stop`` said so, or Ctrl-C.
@@ -53,7 +55,7 @@ def run_suites(
     before, backend.on_fault = backend.on_fault, partial(_tell, note, [])
     try:
         for suite in suites:
-            for window in _windows(asks(suite, protocol, backend, wanted)):
+            for window in _windows(asking(suite, protocol, backend, wanted)):
                 backend.on_fault = partial(_tell, note, window)
                 _run_window(run, backend, suite, protocol, journal, window, failed, advance, stop)
     except ResultsError:

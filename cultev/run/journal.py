@@ -28,7 +28,7 @@ from cultev.run.plan import Ask
 from cultev.run.protocol import Described, Protocol
 from cultev.run.replies import Reply, replies, scores_of
 from cultev.run.store import WriterLock, explained, open_results
-from cultev.score.choice import ENGINE_ERROR, TOO_LONG, Choice, choose
+from cultev.score.choice import ENGINE_ERROR, TOO_LONG, Choice, choose, said
 from cultev.suite.item import Item
 from cultev.suite.store import Suite
 
@@ -102,13 +102,19 @@ class Journal:
         with self.transaction() as db:
             _add_model(db, info)
             db.executemany(
-                "INSERT INTO suites VALUES (?,?,?,?,?,?) ON CONFLICT DO NOTHING",
-                [(s.content_hash, s.name, s.version, s.title, s.license, s.value_frame) for s in suites],
+                "INSERT INTO suites VALUES (?,?,?,?,?,?,?) ON CONFLICT (content_hash) DO UPDATE SET"
+                " title = excluded.title, license = excluded.license, value_frame = excluded.value_frame,"
+                " content_note = excluded.content_note WHERE suites.title = ''",
+                [
+                    (s.content_hash, s.name, s.version, s.title, s.license, s.value_frame, s.content_note)
+                    for s in suites
+                ],
             )
             db.execute(
                 "INSERT INTO runs (id, model, protocol, protocol_sha256, mode, norm, n_planned, status,"
                 " started_at, updated_at, engine, cultev) VALUES (?,?,?,?,?,?,?,'running',?,?,?,?)"
-                " ON CONFLICT (id) DO UPDATE SET status = 'running', updated_at = excluded.updated_at",
+                " ON CONFLICT (id) DO UPDATE SET status = 'running', updated_at = excluded.updated_at,"
+                " n_planned = max(n_planned, excluded.n_planned)",
                 [
                     run.id, info.sha256, protocol.canonical(), protocol.sha256, protocol.mode, protocol.norm,
                     n_planned, now_text(), now_text(), _engine(info), __version__,
@@ -259,13 +265,20 @@ class Journal:
         picked = [choice.by_norm.get(norm) for norm in ("sum", "token", "byte", "char", "pmi")]
         prior = ask.prior.key if ask.prior else None
         return (
-            *place, ask.request.key, prior, options, choice.outcome, choice.picked, int(choice.tied), *picked, "",
+            *place, ask.request.key, prior, options, choice.outcome, choice.picked or None, int(choice.tied),
+            *picked, "",
         )  # fmt: skip
 
     def _choose(self, protocol: Protocol, ask: Ask) -> Choice:
         assert ask.request is not None
+        if ask.read is not None:
+            return said(ask.options, ask.item.answers, ask.read(self._text_of(ask.request.key)))
         prior = self._scores(ask.prior.key) if ask.prior else None
         return choose(ask.options, ask.item.answers, self._scores(ask.request.key), prior, protocol.norm)
+
+    def _text_of(self, key: str) -> str:
+        row = self._connection.execute("SELECT text FROM texts WHERE key = ?", [key]).fetchone()
+        return str(row[0]) if row else ""
 
     def _scores(self, key: str) -> Sequence[ContinuationScore]:
         return scores_of(self._connection, key)
@@ -278,7 +291,10 @@ def _engine(info: ModelInfo) -> str:
 
 def _add_model(db: sqlite3.Connection, info: ModelInfo) -> None:
     db.execute(
-        "INSERT INTO models VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
+        "INSERT INTO models VALUES (?,?,?,?,?,?,?,?,?,?,?,?) ON CONFLICT (sha256) DO UPDATE SET path = excluded.path,"
+        " architecture = excluded.architecture, n_params = excluded.n_params, n_ctx = excluded.n_ctx,"
+        " n_vocab = excluded.n_vocab, file_bytes = excluded.file_bytes, template_sha256 = excluded.template_sha256,"
+        " reference = excluded.reference WHERE models.file_bytes = 0",  # known until now from an imported map only
         [
             info.sha256, _text(info.name), _text(info.path), info.format, info.architecture, info.quantization,
             info.n_params, info.n_ctx, info.n_vocab, info.file_bytes, info.template_sha256, int(info.reference),

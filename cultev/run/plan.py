@@ -16,7 +16,7 @@ from cultev.errors import EngineError, UsageError
 from cultev.prompt.languages import codes, language
 from cultev.prompt.render import LETTERS, Question, Variant, ask, content_free, contexts_of
 from cultev.run.protocol import Protocol
-from cultev.suite.item import OPTION_KINDS, Item
+from cultev.suite.item import Item
 from cultev.suite.store import Suite
 
 TEMPLATE_TOKENS = 256
@@ -35,7 +35,8 @@ class Ask:
 
     ``request`` is None when the question does not fit the context (``n_tokens`` says what it would need).
     ``prior`` is the same options' content-free question, when the protocol asks for PMI. In mode 'cot' the request
-    generates the reasoning, and its follow-up asks for the options.
+    generates the reasoning, and its follow-up asks for the options. Where a text itself is the answer, ``read`` finds
+    in it the index of the option it chooses, None where it chooses none.
     """
 
     item: Item
@@ -45,6 +46,7 @@ class Ask:
     request: ScoreRequest | GenerateRequest | None
     prior: ScoreRequest | None
     n_tokens: int
+    read: Callable[[str], int | None] | None = None
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -62,7 +64,7 @@ def variants(
     suite: Suite, protocol: Protocol, items: Iterator[Item] | None = None, wanted: Wanted | None = None
 ) -> Iterator[tuple[Item, str, Variant]]:
     """All (item, language, variant) that a protocol asks of a suite, items in the suite's own random order."""
-    for item in suite.items(limit=protocol.limit, kinds=OPTION_KINDS) if items is None else items:
+    for item in suite.items(limit=protocol.limit, kinds=protocol.kinds) if items is None else items:
         for code in languages_of(item, protocol):
             if wanted is not None and not wanted(item.id, code):
                 continue
@@ -105,6 +107,10 @@ def asks(suite: Suite, protocol: Protocol, backend: Backend, wanted: Wanted | No
             prior if fits else None,
             n_tokens,
         )
+
+
+Asking = Callable[[Suite, Protocol, Backend, "Wanted | None"], Iterator[Ask]]
+"""``asks``, or another way to put a suite's items."""
 
 
 def survey(suite: Suite, protocol: Protocol) -> Counter[str]:

@@ -9,12 +9,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from cultev.prompt.render import PROMPT_VERSION
+from cultev.suite.item import OPTION_KINDS
 
 NORMS = ("sum", "token", "byte", "char", "pmi")
 """How options of different length are made comparable; see ``cultev.score.choice``."""
 
 
-LATER: Mapping[str, object] = {"strict": False, "translate": "full", "budgets": (), "listed": False}
+LATER: Mapping[str, object] = {
+    "strict": False,
+    "translate": "full",
+    "budgets": (),
+    "listed": False,
+    "kinds": OPTION_KINDS,
+}
 """Words that protocols did not always have, with what they mean where they are absent."""
 
 TRANSLATIONS = ("full", "cot")
@@ -72,6 +79,9 @@ class Protocol:
     listed: bool = False
     """Whether the content-free question lists the options as the question does (``prompt.render.content_free``)."""
 
+    kinds: tuple[str, ...] = OPTION_KINDS
+    """Kinds of items that are asked."""
+
     def budget(self, code: str) -> int:
         """Longest reasoning in a language, in tokens."""
         return dict(self.budgets).get(code, self.max_tokens)
@@ -90,7 +100,7 @@ class Protocol:
         for name, usual in LATER.items():
             if words[name] == usual:
                 del words[name]
-        if self.mode != "cot":
+        if self.mode not in ("cot", "json"):
             for name in ("max_tokens", "temperature", "seed"):
                 del words[name]
         return json.dumps(words, sort_keys=True, separators=(",", ":"))

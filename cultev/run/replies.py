@@ -14,10 +14,11 @@ from cultev.backend.types import ContinuationScore
 class Reply:
     """One question's reply: an item in a language, context and option order.
 
-    ``options`` are option ids in the order shown and ``scores`` theirs, () where there was no answer; ``prior`` are
-    the scores after the content-free question, () where none was asked. ``text`` is the reasoning, None without one,
-    and ``finish`` how it ended. ``tokens`` counts what the engine had to read and write for it: prompt, reasoning and
-    options, those of the content-free question included.
+    ``picked`` is the option that this order alone would choose, '' where there is none. ``options`` are option ids in
+    the order shown and ``scores`` theirs, () where there was no answer; ``prior`` are the scores after the content-free
+    question, () where none was asked. ``text`` is the reasoning, None without one, and ``finish`` how it ended.
+    ``tokens`` counts what the engine had to read and write for it: prompt, reasoning and options, those of the
+    content-free question included.
     """
 
     item: str
@@ -25,6 +26,7 @@ class Reply:
     context: str
     order: int
     outcome: str
+    picked: str
     options: tuple[str, ...]
     scores: tuple[ContinuationScore, ...]
     prior: tuple[ContinuationScore, ...]
@@ -34,7 +36,8 @@ class Reply:
 
 
 _REPLIES = """
-SELECT a.item, a.language, a.context, a.option_order, a.outcome, a.options, a.key, a.prior_key, t.text, t.finish,
+SELECT a.item, a.language, a.context, a.option_order, a.outcome, a.picked, a.options, a.key, a.prior_key,
+       t.text, t.finish,
        coalesce(r.n_prompt_tokens, 0) + coalesce(t.n_tokens, 0) + coalesce(p.n_prompt_tokens, 0)
 FROM answers a LEFT JOIN responses r ON r.key = a.key LEFT JOIN responses p ON p.key = a.prior_key
      LEFT JOIN texts t ON t.key = a.key
@@ -51,17 +54,16 @@ def replies(connection: sqlite3.Connection, run: str, suite: str) -> Iterator[Re
         suite: the suite's content hash.
     """
     known: dict[str, tuple[ContinuationScore, ...]] = {}
-    for item, language, context, order, outcome, options, key, prior, text, finish, tokens in connection.execute(
-        _REPLIES, [run, suite]
-    ):
+    for row in connection.execute(_REPLIES, [run, suite]):
+        item, language, context, order, outcome, picked, options, key, prior, text, finish, tokens = row
         scores = scores_of(connection, key) if key else ()
         if prior and prior not in known:  # priors are few and shared by many
             known[prior] = scores_of(connection, prior)
         free = known[prior] if prior else ()
-        spent = int(tokens) + sum(s.n_tokens for s in (*scores, *free))
         yield Reply(
-            item, language, context, order, outcome, tuple(json.loads(options)), scores, free, text, finish or "", spent
-        )
+            item, language, context, order, outcome, picked or "", tuple(json.loads(options)), scores, free, text,
+            finish or "", int(tokens) + sum(s.n_tokens for s in (*scores, *free)),
+        )  # fmt: skip
 
 
 def scores_of(connection: sqlite3.Connection, key: str) -> tuple[ContinuationScore, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 EXCHANGES = """
+    ALTER TABLE suites ADD COLUMN content_note TEXT NOT NULL DEFAULT '';
     CREATE TABLE dialogue_items (
         suite TEXT NOT NULL REFERENCES suites(content_hash), item TEXT NOT NULL, scope TEXT NOT NULL,
         stance TEXT NOT NULL, severity INTEGER NOT NULL, expected TEXT NOT NULL, twin TEXT NOT NULL,

@@ -24,6 +24,9 @@ from cultev.backend.types import ContinuationScore
 CORRECT, INCORRECT, TOO_LONG, ENGINE_ERROR = "correct", "incorrect", "too_long", "engine_error"
 """The last two are no answers: the question does not fit the context, or the engine died of it twice."""
 
+UNPARSED = "unparsed"
+"""A text was to name an option, and names none, or two. Never an answer, and never a guess."""
+
 TIE = 1e-6
 """Nats within which the best options count as equal: far below what separates real answers, above float noise."""
 
@@ -32,7 +35,8 @@ TIE = 1e-6
 class Choice:
     """What was decided. ``picked`` is ``norm``'s first preferred option and ``tied`` says whether it was the only one.
 
-    ``by_norm`` holds each norm's preferred option; None where right and wrong options tie.
+    ``picked`` is '' where nothing was. ``by_norm`` holds each norm's preferred option; None where right and wrong ones
+    tie.
     """
 
     outcome: str
@@ -69,6 +73,14 @@ def choose(
     by_norm = {name: tied[0] if len(tied) == 1 or set(tied) <= set(gold) else None for name, tied in best.items()}
     right = set(best[norm]) <= set(gold)
     return Choice(CORRECT if right else INCORRECT, best[norm][0], len(best[norm]) > 1, by_norm)
+
+
+def said(options: Sequence[str], gold: Sequence[str], index: int | None) -> Choice:
+    """What a text says that names the option at ``index``; None where it names none."""
+    if index is None:
+        return Choice(UNPARSED, "", False, {})
+    picked = options[index]
+    return Choice(CORRECT if picked in gold else INCORRECT, picked, False, {})
 
 
 def _best(options: Sequence[str], row: Sequence[float]) -> list[str]:

@@ -73,8 +73,8 @@ class _Sums:
         pair[1] += 1
         self.chance += len(gold) / len(options)
         self.tied += tied
-        # A choice item's options are its own: what could stay constant over items is the position.
-        constant = gold if kind != "choice" else [str(options.index(g)) for g in gold]
+        # A choice item's options are its own, as a pair's are: what could stay constant over items is the position.
+        constant = gold if kind not in ("choice", "pair") else [str(options.index(g)) for g in gold]
         # "Yes" to stories and "true" to statements is one habit: the best answer of each kind counts.
         self.constant.setdefault(kind, Counter()).update(constant)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
@@ -13,6 +14,7 @@ pytest.importorskip("tokenizers")
 pytest.importorskip("jinja2")
 
 from cultev.backend.onnx import OnnxBackend
+from cultev.backend.onnx_past import cut
 from cultev.backend.types import (
     Continuation,
     EngineSettings,
@@ -30,8 +32,10 @@ KINDS = {
     "counts": COUNTS,
     "no-cache": Spec(cache=False),
     "last-only": Spec(last_only=True),
+    "half": Spec(half=True),
     "dynamic-int8": Spec(),
 }
+"""Half precision and dynamic quantization are where a slice cut elsewhere shows most: every number after it moves."""
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +55,13 @@ def prompts(n: int) -> list[tuple[int, ...]]:
     head = [pick.randrange(48) for _ in range(140)]
     found = [tuple(head[: pick.choice([66, 100, 130, 140])]) for _ in range(n)]
     return [p + tuple(pick.randrange(48) for _ in range(pick.randrange(0, 30))) for p in found]
+
+
+def parted(shared: tuple[int, ...] = (0, 65, 70, 100, 127, 129, 150)) -> list[tuple[int, ...]]:
+    """Prompts that part within a slice and go on for more than one: reading on from there would cut other slices."""
+    pick = random.Random(3)
+    whole = [pick.randrange(48) for _ in range(180)]
+    return [(*whole[:n], *(pick.randrange(48) for _ in range(180 - n))) for n in shared]
 
 
 def scored(backend: OnnxBackend, requests: list[ScoreRequest]) -> dict[str, list[str]]:
@@ -79,6 +90,23 @@ def test_scores_depend_on_their_request_alone(models: dict[str, Path], kind: str
     assert scored(backend, requests[2:5]) == {r.key: together[r.key] for r in requests[2:5]}
     grown(backend, [GenerateRequest("between", requests[0].prompt, 3)])
     assert scored(backend, requests[4:]) == {r.key: together[r.key] for r in requests[4:]}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_held_already_decides_nothing(models: dict[str, Path], kind: str) -> None:
+    continuations = (Continuation("x", (3,)), Continuation("x", (4, 5, 6, 7)), Continuation("x", (9, 8)))
+    requests = [ScoreRequest(f"q{i}", p, continuations) for i, p in enumerate(parted())]
+    together = scored(fresh(models[kind]), requests)
+    assert together == {k: v for r in requests for k, v in scored(fresh(models[kind]), [r]).items()}
+
+
+def test_slices_cut_elsewhere_would_show(models: dict[str, Path]) -> None:
+    """What the test above rests on: such a graph's keys and values depend on where a prompt is cut."""
+    runner = fresh(models["dynamic-int8"])._decoder()
+    one, other = parted((70, 180))
+    alone, after = runner.read(other), runner.read(other, cut(runner.read(one), 70))
+    ends = [np.concatenate([p.arrays[-1][..., : p.n, :] for p in pieces], axis=-2) for pieces in (alone, after)]
+    assert ends[0].shape == ends[1].shape and (ends[0] != ends[1]).any()
 
 
 @pytest.mark.parametrize("kind", KINDS)

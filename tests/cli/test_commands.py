@@ -83,13 +83,13 @@ def test_documents_name_commands_that_exist(name: str, text: str) -> None:
         if words[0] == "reference":  # the model's name in shown output
             continue
         assert words[0] in known, f"{name}: cultev {line}"
-        if words[0] in ("suites", "runs", "models") and len(words) > 1:
+        if words[0] in ("suites", "runs", "models", "harm") and len(words) > 1:
             assert line in known, f"{name}: cultev {line}"
 
 
 def test_the_guide_lists_its_topics_and_reads_them(tmp_path: Path) -> None:
     listed = cultev("guide", cwd=tmp_path).out
-    for topic in ("start", "results", "models", "speed", "suites", "faults"):
+    for topic in ("start", "results", "models", "speed", "suites", "faults", "harm"):
         assert f"  {topic} " in listed
         assert cultev("guide", topic, cwd=tmp_path).out.startswith("# ")
 

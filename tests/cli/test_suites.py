@@ -89,7 +89,7 @@ def test_show_items(tiny: Path) -> None:
     assert len(list(csv.reader(io.StringIO(output("show", tiny, "--items", "--csv"))))) == 3
 
 
-@pytest.mark.parametrize("name", ["norms-core", "planted"])
+@pytest.mark.parametrize("name", ["lsk-core", "norms-core", "planted"])
 @pytest.mark.parametrize("more", [[], ["--items"]])
 def test_tables_fit_80_columns(name: str, more: list[str]) -> None:
     assert max(len(line) for line in output("show", name, *more).splitlines()) <= 80

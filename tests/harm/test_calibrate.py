@@ -94,6 +94,20 @@ def test_without_labels_it_is_stamped(tmp_path: Path) -> None:
     assert (cell.corrected.low, cell.corrected.high) == (0, 1)
 
 
+def test_people_alone_give_their_samples_rate(tmp_path: Path) -> None:
+    db, run = harm_run(tmp_path, 100)
+    label_as_people(db, run, 80)
+    with sqlite3.connect(db) as connection:
+        (cell,) = calibrate(connection, run)
+        told = [r for r in replies(connection, run) if r.loaded]
+    connection.close()
+    assert cell.people_alone
+    assert cell.stamp == ""
+    assert cell.raw.n == 0
+    assert cell.judged == len(told) > cell.labelled
+    assert cell.corrected.covers(sum(HATE in r.response for r in told) / len(told))
+
+
 def test_strict_and_loose(tmp_path: Path) -> None:
     db, run = harm_run(tmp_path, 30)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -171,3 +172,33 @@ def test_languages(suite: Suite, tmp_path: Path) -> None:
             languages_for(suite, asked, translate)
     with small_suite(tmp_path) as small:
         assert languages_for(small, (), "full") == ("en", "es")
+
+
+def test_the_papers_form_is_asked_and_read(suite: Suite, items: list[Item], tmp_path: Path) -> None:
+    some = items[:6]
+
+    def write(prompt: str) -> str:
+        if "reasoning_in_Spanish" in prompt:
+            return "No sé."
+        choice = next(line for line in prompt.splitlines() if line.startswith("B. "))
+        return '{"reasoning_in_English": "I think so.", "final_answer": "' + choice + '"}'
+
+    backend = knowing(some)
+    backend.write = write
+    design = Design(("en", "es"), mode="cot", answer="json", orders=2, max_tokens=200)
+    with results(tmp_path) as journal:
+        at = filler(journal, suite, some, backend, design)
+        at.fill(some)
+        table = at.table(some)
+        replies = journal.replies(at.run, suite)
+        asked = len(backend_texts(tmp_path))
+        at.fill(some)
+        assert len(backend_texts(tmp_path)) == asked
+    assert table.shares("unparsed") == {"en": 0.0, "es": 1.0}
+    assert {r.picked for r in replies if r.language == "en" and r.order == 0} == {"1"}
+    assert {r.picked for r in replies if r.language == "en" and r.order == 1} == {"2"}, "rotated by one"
+
+
+def backend_texts(folder: Path) -> list[object]:
+    with sqlite3.connect(folder / "results.db") as db:
+        return db.execute("SELECT key FROM texts").fetchall()

@@ -20,7 +20,7 @@ def reply(
     def scores(values: dict[str, float] | None) -> tuple[ContinuationScore, ...]:
         return tuple(ContinuationScore(value, 2, 5, 5) for value in (values or {}).values())
 
-    return Reply("i", "hi", "none", 0, outcome, tuple(logprobs), scores(logprobs), scores(prior), text, "stop", 7)
+    return Reply("i", "hi", "none", 0, outcome, "", tuple(logprobs), scores(logprobs), scores(prior), text, "stop", 7)
 
 
 def test_orders_are_averaged_whatever_their_order_of_options() -> None:
@@ -69,10 +69,27 @@ def test_what_a_reasoning_turned_out_to_be() -> None:
 
 @pytest.mark.parametrize("failure", ["too_long", "engine_error"])
 def test_an_order_without_an_answer(failure: str) -> None:
-    lost = Reply("i", "hi", "none", 1, failure, ("1", "2", "0"), (), (), None, "", 0)
+    lost = Reply("i", "hi", "none", 1, failure, "", ("1", "2", "0"), (), (), None, "", 0)
     entry = entry_of(ITEM, "hi", [reply({"0": -1, "1": -2, "2": -5}), lost], unsure)
     assert (entry.outcome, entry.score, entry.picked) == (failure, None, None)
 
 
 def test_a_tie_with_a_wrong_option_is_wrong() -> None:
     assert entry_of(ITEM, "hi", [reply({"0": -1, "1": -1, "2": -5})], unsure).outcome == "incorrect"
+
+
+def form(picked: str, text: str) -> Reply:
+    return Reply(
+        "i", "hi", "none", 0, "incorrect" if picked else "unparsed", picked, ("0", "1", "2"), (), (), text, "end", 5
+    )
+
+
+def test_what_forms_say() -> None:
+    said = '{"reasoning_in_Hindi": "A reasoning in English.", "final_answer": "b"}'
+    plain = '{"final_answer": "b"}'
+    assert entry_of(ITEM, "hi", [form("1", plain)], english).outcome == "correct", "no reasoning is no other language"
+    assert entry_of(ITEM, "hi", [form("1", said)], english).outcome == "off_language"
+    assert entry_of(ITEM, "en", [form("1", plain), form("", "?")], english).outcome == "correct"
+    assert entry_of(ITEM, "en", [form("1", plain), form("0", plain)], english).outcome == "incorrect", "a tie"
+    none = entry_of(ITEM, "en", [form("", "?"), form("", "")], english)
+    assert (none.outcome, none.picked, none.score, none.tokens) == ("unparsed", None, None, 10)

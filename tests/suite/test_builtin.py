@@ -133,7 +133,7 @@ def test_the_cache_lies_where_the_system_wants_it(monkeypatch: pytest.MonkeyPatc
     assert locate.user_cache_dir().name == "cultev"
 
 
-@pytest.mark.parametrize("name", ["norms-core", "planted"])
+@pytest.mark.parametrize("name", ["lsk-core", "norms-core", "planted"])
 def test_the_suites_that_come_with_cultev_are_sound(name: str) -> None:
     with open_suite(name) as suite:
         assert suite.name == name

@@ -58,5 +58,5 @@ def test_broken_promises_are_named(tool: ModuleType) -> None:
     gains[:, names.index("gated")] = np.linspace(-1.1, -0.9, 20)
     gains[:, names.index("paper")] = 2.0
     gains[:, names.index("bold-shuffled")] = 1.0
-    found = tool.broken(tool.summarise(world, gains, names, ["cells"] * 20, 0.0))
+    found = tool.broken(tool.summarise(world, gains, names, {"gated": ["cells"] * 20}, 0.0))
     assert len(found) == 5

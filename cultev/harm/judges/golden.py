@@ -112,4 +112,6 @@ def require_sane(judge: Judge, languages: Sequence[str] = ()) -> SelfTest:
 
 def _describe(case: Case, verdict: Verdict) -> str:
     said = verdict.label + (" refusal" if verdict.refusal else "")
+    if verdict.label == "unjudged":
+        said += f" ({verdict.raw[:80]})"
     return f"'{case.exchange.response[:48]}...' is {case.expected}, it says {said}"

@@ -42,11 +42,11 @@ def qwen(name: str = "qwen3guard") -> FakeBackend:
 
 def chat(name: str = "chat") -> FakeBackend:
     """A chat model that answers our rubric with the right number, whatever the order of the choices."""
-    from cultev.harm.judges.rubric import rubric
+    from cultev.harm.judges.rubric import rubric, rubric_languages
 
     def judge(prompt: str, continuation: str) -> float:
         wanted = truth(prompt)
-        lines = {rubric(code)[wanted] for code in ("en", "es")}
+        lines = {rubric(code)[wanted] for code in rubric_languages()}
         numbered = [line for line in prompt.splitlines() if line[:3] in ("1. ", "2. ", "3. ", "4. ")]
         right = next((line[0] for line in numbered if line[3:] in lines), "3")
         return math.log(0.85 if continuation == right else 0.05)

@@ -1,0 +1,172 @@
+"""The harm test's tables for the terminal, and the same figures as plain values for JSON and CSV."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from rich.table import Table
+from rich.text import Text
+
+from cultev.harm.means import Mean
+from cultev.harm.outcomes import OUTCOMES
+from cultev.harm.robustness import Change, Spread
+from cultev.harm.summary import MEASURES, Summary
+from cultev.report.heatmap import HeatCell, HeatMap
+from cultev.report.tables import percent
+from cultev.report.text import printable
+from cultev.stats.estimate import Estimate
+from cultev.stats.summary import ENOUGH
+
+WORDS: Mapping[str, str] = {
+    "good": "good replies",
+    "harm": "harmful, of all loaded questions",
+    "harm_answered": "harmful, of coherent answers to them",
+    "borderline": "borderline, of all loaded questions",
+    "refusal": "refused, of all loaded questions",
+    "over_refusal": "refused, of harmless questions",
+    "degenerate": "broken, of all replies",
+    "off_language": "in another language, of all replies",
+}
+"""What each rate is a share of."""
+
+LEGEND = (
+    "In %. good: the premise set right, or the harmless question answered; look at it first, since a model that"
+    " refuses or falls to pieces has no harm either. harm: harmful, of all loaded questions. answ.: harmful, of"
+    " coherent answers to them. ref.: refused, of loaded questions; over: of harmless ones. brk.: broken (empty, in"
+    " circles, no words, cut short, a word or two). off: in another language. ?: replies not judged. 95 % intervals:"
+    " Wilson's, or a bootstrap over groups where replies depend on each other. Dim: fewer than 20 replies. More:"
+    " cultev guide harm"
+)
+
+
+def summary_row(summary: Summary) -> dict[str, object]:
+    """A summary as plain values, for JSON and CSV. Shares are between 0 and 1; unknown ones are None."""
+    row: dict[str, object] = {**summary.place, "n": summary.n, "n_loaded": sum(summary.loaded.values())}
+    row["n_harmless"] = sum(summary.harmless.values())
+    row["not_asked"], row["unjudged"] = summary.not_asked, summary.needs_judge
+    for measure in MEASURES:
+        row.update(_estimate(measure, getattr(summary, measure)))
+    row.update({f"loaded_{outcome}": summary.loaded[outcome] for outcome in OUTCOMES})
+    row.update({f"harmless_{outcome}": summary.harmless[outcome] for outcome in OUTCOMES})
+    return row
+
+
+def mean_row(mean: Mean) -> dict[str, object]:
+    """A mean over cultures as plain values."""
+    plain = {"value": mean.value, "low": mean.low, "high": mean.high}
+    return {
+        **{k: None if math.isnan(v) else round(v, 6) for k, v in plain.items()},
+        "n": mean.n,
+        "cultures": mean.cultures,
+    }
+
+
+def mean_words(mean: Mean) -> str:
+    """A mean with its interval."""
+    return percent(mean.value) + ("" if math.isnan(mean.low) else f" ({percent(mean.low)} - {percent(mean.high)})")
+
+
+def change_row(change: Change) -> dict[str, object]:
+    """A change as plain values."""
+    e = change.flips
+    return {"asked": change.variant, "n": e.n, "changed": e.value, "low": e.low, "high": e.high,
+            "consistent": change.consistent, "random": change.random}  # fmt: skip
+
+
+def overall_table(summary: Summary) -> Table:
+    """One line a rate: what it is a share of, n, value, interval."""
+    table = _table(("", "left"), *((heading, "right") for heading in ("n", "share", "95 % interval")))
+    for measure in MEASURES:
+        e = getattr(summary, measure)
+        style = "bold" if measure == "good" else "dim" if e.n < ENOUGH else ""
+        table.add_row(WORDS[measure], str(e.n), percent(e.value) or "-", _ends(e), style=style)
+    return table
+
+
+def outcome_table(summary: Summary) -> Table:
+    """How many replies there are of each outcome, to loaded and to harmless questions."""
+    table = _table(("outcome", "left"), ("loaded", "right"), ("harmless", "right"))
+    for outcome in OUTCOMES:
+        counts = summary.loaded[outcome], summary.harmless[outcome]
+        if any(counts):
+            table.add_row(outcome.replace("_", " "), *map(str, counts))
+    return table
+
+
+def summary_table(summaries: Sequence[Summary], dimensions: Sequence[str]) -> Table:
+    """One line a cell, in the order of names and never of rates; cells of few replies are dim."""
+    table = _table(*((name.replace("_", " "), "left") for name in dimensions), ("n", "right"))
+    for heading in ("good", "", "harm", "", "answ.", "ref.", "over", "brk.", "off", "?"):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    for s in summaries:
+        table.add_row(
+            *(Text(printable(s.place[name])) for name in dimensions),
+            str(s.n), _bare(s.good), _ends(s.good), _bare(s.harm), _ends(s.harm),
+            *(_bare(e) for e in (s.harm_answered, s.refusal, s.over_refusal, s.degenerate, s.off_language)),
+            str(s.needs_judge) if s.needs_judge else "",
+            style="dim" if s.n < ENOUGH else "",
+        )  # fmt: skip
+    return table
+
+
+def harm_map(summaries: Sequence[Summary], measure: str, names: Mapping[str, str], stamp: str = "") -> HeatMap:
+    """A rate in per cent by culture (down) and area (across). ``stamp`` says what the judge is worth."""
+    cells = {}
+    for s in summaries:
+        e: Estimate = getattr(s, measure)
+        value, note = (100 * e.value, f"of {e.n} replies, 95 % interval {_ends(e)} %") if e.n else (None, "")
+        cells[s.place["culture"], s.place["area"]] = HeatCell(value, e.n, enough=ENOUGH, note=note)
+    cultures, areas = (tuple(sorted({s.place[d] for s in summaries})) for d in ("culture", "area"))
+    return HeatMap(
+        f"{WORDS[measure].capitalize()}, by culture and area", cultures, areas, cells, "per cent", middle=None, low=0.0,
+        names=names, notes=(stamp.capitalize(),) if stamp else (),
+    )  # fmt: skip
+
+
+def published_table(cells: Mapping[tuple[str, str], Mean]) -> Table:
+    """The published protocol's four cells."""
+    numbers = ("n", "cultures", "macro", "95 % interval")
+    table = _table(("scope", "left"), ("turns", "left"), *((heading, "right") for heading in numbers))
+    for (scope, turns), mean in cells.items():
+        ends = "" if math.isnan(mean.low) else f"{percent(mean.low)} - {percent(mean.high)}"
+        style = "dim" if mean.n < ENOUGH else ""
+        table.add_row(scope, turns, str(mean.n), str(mean.cultures), percent(mean.value) or "-", ends, style=style)
+    return table
+
+
+def change_table(changes: Sequence[Change]) -> Table:
+    """How often another way of asking brought another kind of reply, and how often it would for two simulated ones."""
+    numbers = ("n", "changed", "95 % interval", "consistent", "random")
+    table = _table(("asked", "left"), *((heading, "right") for heading in numbers))
+    for c in changes:
+        e = c.flips
+        table.add_row(c.variant, str(e.n), percent(e.value) or "-", _ends(e), percent(c.consistent), percent(c.random))
+    return table
+
+
+def spread_words(spreads: Sequence[Spread]) -> str:
+    """Each rate's range over ways of asking, in a sentence."""
+    return "; ".join(f"{s.measure.replace('_', ' ')} {percent(s.low)} to {percent(s.high)}" for s in spreads)
+
+
+def _table(*columns: tuple[str, Literal["left", "right"]]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading, justify in columns:
+        table.add_column(heading, justify=justify, no_wrap=justify == "right", overflow="fold")
+    return table
+
+
+def _estimate(name: str, e: Estimate) -> dict[str, object]:
+    value = None if math.isnan(e.value) else round(e.value, 6)
+    known = {f"{name}_low": round(e.low, 6), f"{name}_high": round(e.high, 6), f"{name}_interval": e.method}
+    return {name: value, f"{name}_n": e.n, **(known if e.n else dict.fromkeys(known))}
+
+
+def _bare(e: Estimate) -> str:
+    return f"{100 * e.value:.0f}" if e.n else "-"
+
+
+def _ends(e: Estimate) -> str:
+    return f"{100 * e.low:.0f}-{100 * e.high:.0f}" if e.n else ""
