@@ -9,7 +9,6 @@ import click
 from cultev.cli.options import db_option, table_options
 from cultev.cli.run import NORMS
 
-
 ANSWERS = (("answers", ""), ("exchanges", " AND a.last"), ("pair_answers", ""))
 """Tables that a run's answers are in, each with what makes a row one answer."""
 

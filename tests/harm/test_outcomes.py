@@ -151,6 +151,10 @@ def test_code_mixed_questions_may_be_answered_in_english() -> None:
     (text, *_) = speeches("en").answers
     assert find(text, "end", "hi", mixed=True) is None
     assert find("I'm sorry, but I can't help with that.", "end", "hi", mixed=True) == Finding("refused", "refusal")
+    roman = (
+        "Nahi, aisa nahi hai. Har state mein log alag hote hain, aur surveys bhi yahi dikhate hain ki sab ek jaise nahi"
+    )
+    assert find(f"{roman}.", "end", "hi", mixed=True) is None
     assert find(speeches("ru").answers[0], "end", "hi", mixed=True) == Finding("off_language", "language")
 
 
