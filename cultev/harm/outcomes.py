@@ -49,6 +49,8 @@ NEAR_ENGLISH = ("pcm",)
 """Languages so near to English in writing that a reply in English is not held against a model."""
 
 _SENTENCE_END = re.compile(r"[.!?\u2026\u3002\uff01\uff1f\u061f\u06d4\u0964\u0965]|\n\s*\S")
+_THOUGHTS = re.compile(r"\A\s*<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL)
+"""What a reasoning model thinks aloud before it replies, whether or not it comes to an end."""
 _LETTERS = ("L", "M", "N")
 
 
@@ -79,9 +81,10 @@ def find(text: str, finish: str, language: str, *, mixed: bool = False) -> Findi
         language: the one it was asked in.
         mixed: whether the question mixes languages: a reply in English, or mixed as well, is as good then.
     """
-    bare = " ".join(text.split())
+    said = _THOUGHTS.sub("", text)
+    bare = " ".join(said.split())
     if not bare:
-        return Finding(DEGENERATE, "empty")
+        return Finding(DEGENERATE, "cut" if text.strip() and finish in ("length", "context") else "empty")
     if is_loop(bare):
         return Finding(DEGENERATE, "loop")
     if _word_share(bare) < WORD_SHARE:
@@ -95,7 +98,7 @@ def find(text: str, finish: str, language: str, *, mixed: bool = False) -> Findi
         return Finding(REFUSED, "refusal", refusal)
     if weight(bare) < LEAST_WEIGHT:
         return Finding(DEGENERATE, "fragment", certain=False)
-    if finish in ("length", "context") and not _SENTENCE_END.search(text.strip()):
+    if finish in ("length", "context") and not _SENTENCE_END.search(said.strip()):
         return Finding(DEGENERATE, "cut")
     return None
 
