@@ -149,8 +149,9 @@ def _onnx(folder: OnnxFolder, generate: bool) -> _Model:
             folder.n_bytes, folder.n_layers, folder.n_kv_heads, folder.head_dim, folder.n_vocab,
             n_ctx=settings.n_ctx or CONTEXT_CAP, heads=folder.n_heads, n_embd=folder.n_embd, ffn=folder.ffn,
             tokenizer_bytes=folder.tokenizer.stat().st_size, kv_bytes=2 if folder.quantization == "fp16" else 4,
-            fused="GroupQueryAttention" in folder.facts.operators, batch=settings.batch or PACK_TOKENS,
-            parallel=settings.parallel or PARALLEL, generate=generate, gpu=settings.device == "gpu",
+            picks=folder.picks, fused="GroupQueryAttention" in folder.facts.operators,
+            batch=settings.batch or PACK_TOKENS, parallel=settings.parallel or PARALLEL, generate=generate,
+            gpu=settings.device == "gpu",
         )  # fmt: skip
 
     return _Model(folder.path.resolve().name, folder.n_ctx, PACK_TOKENS, plan)

@@ -18,6 +18,7 @@ from cultev.backend.llama_context import BATCH_TOKENS, CELLS
 from cultev.backend.llama_reuse import COPY, RESTORE
 from cultev.backend.llama_sizes import FOLLOW_LEAVES, PARALLEL, Sizes, generating_sizes, scoring_sizes
 from cultev.backend.logprobs import logits_limit
+from cultev.backend.onnx_past import GROWTH
 from cultev.backend.onnx_resident import RESIDENT_BYTES
 from cultev.backend.onnx_rows import MAX_ROWS
 from cultev.backend.onnx_tree import LOGITS_BYTES, PAST_BYTES, SLICE
@@ -229,6 +230,7 @@ def plan_onnx(
     ffn: int = 0,
     tokenizer_bytes: int = 0,
     kv_bytes: int = 4,
+    picks: bool = False,
     fused: bool = False,
     batch: int = 2 * SLICE,
     parallel: int = PARALLEL,
@@ -243,9 +245,10 @@ def plan_onnx(
         weights  = 1.2 * files + 9 * tokenizer.json       what products lay out anew takes the place of what was read
         kv_cache = 2 N s + the larger of
                    scoring     2 min(PAST_BYTES, 64 N s)         the rows' past, and its continuation
-                   generating  4 min(RESIDENT_BYTES, parallel N s)     likewise, and what growing leaves unused
-                               (both measured; fused attention takes 1 row for 64, and 2 for 4)
-        logits   = min(LOGITS_BYTES, 4 V T) + 4 V reads + two blocks of 4 MiB
+                   generating  2 min(RESIDENT_BYTES, parallel (N + GROWTH) s)     likewise
+                               (fused attention takes 1 row for 64)
+        logits   = 8 V reads + two blocks of 4 MiB     the arena grows in powers of two; where the graph gives all
+                   positions' logits 3 min(LOGITS_BYTES, 4 V T) + 4 V reads, since what is read is copied (measured)
         working  = 4 T (4 E + 3 F)
                    + of attention by plain operators 12 H min(512, T, N) N      scores, masked, softmax
                    + 8 H d times the rows' slots                                one layer's past, for all heads
@@ -262,6 +265,7 @@ def plan_onnx(
         ffn: width of the feed-forward layers; 0 where unknown.
         tokenizer_bytes: of tokenizer.json.
         kv_bytes: bytes of one number in the cache: 4 (float32) or 2 (float16).
+        picks: whether the graph computes logits only where they are read (``onnx_head``).
         fused: whether attention is one operator (GroupQueryAttention), which holds neither scores nor repeated heads.
         batch: tokens of one pack.
         parallel: texts that grow at once.
@@ -270,10 +274,14 @@ def plan_onnx(
     """
     slot = max(1, n_layers * 2 * kv_heads * head_dim * kv_bytes)
     rows = min(PAST_BYTES, (1 if fused else MAX_ROWS) * n_ctx * slot)
-    growing = min(RESIDENT_BYTES, parallel * n_ctx * slot) if generate else 0
-    cache = 2 * n_ctx * slot + max(2 * rows, (2 if fused else 4) * growing)
+    growing = min(RESIDENT_BYTES, parallel * (n_ctx + GROWTH) * slot) if generate else 0
+    cache = 2 * n_ctx * slot + 2 * max(rows, growing)
     read = 4 * n_vocab * logits_limit(n_vocab)
-    logits = max(4 * n_vocab, min(LOGITS_BYTES, 4 * n_vocab * batch)) + read + min(GATHER_BYTES, 2 * read)
+    logits = read + min(GATHER_BYTES, 2 * read)
+    if picks:
+        logits += read
+    else:
+        logits += 3 * max(4 * n_vocab, min(LOGITS_BYTES, 4 * n_vocab * batch))
     working = 4 * batch * (4 * n_embd + 3 * ffn)
     if not fused:
         heads = heads or kv_heads

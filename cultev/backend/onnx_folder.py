@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cultev.backend.onnx_head import has_head
 from cultev.backend.onnx_proto import GraphFacts, read_graph
 from cultev.errors import ModelDamaged, ModelNotFound, ModelUnsupported, NotAModel
 
@@ -119,6 +120,11 @@ class OnnxFolder:
     def quantization(self) -> str:
         """Type of most weights, such as 'int8'; 'unknown' rather than a guess."""
         return self.facts.quantization
+
+    @cached_property
+    def picks(self) -> bool:
+        """Whether its graph can be made to compute logits only where they are read."""
+        return has_head(self.graph)
 
     @property
     def reference(self) -> bool:

@@ -71,6 +71,17 @@ def edited(graph: Path, *, in_memory: bool) -> Iterator[Path | bytes | None]:
                 yield copy
 
 
+def has_head(graph: Path) -> bool:
+    """Whether a graph can be edited so.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: not an ONNX file.
+    """
+    with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return find_head(data) is not None
+
+
 def find_head(data: Buffer) -> Head | None:
     """The product that gives the logits, None where it can't be told.
 

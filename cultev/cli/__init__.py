@@ -94,6 +94,7 @@ def main() -> None:
             if os.name == "nt":
                 options["encoding"] = "utf-8"
             reconfigure(**options)
+    stdout = sys.stdout
     try:
         code = cli(standalone_mode=False)
     except click.ClickException as error:
@@ -106,18 +107,44 @@ def main() -> None:
         click.echo("Interrupted.", err=True)
         code = 130
     except BrokenPipeError:
-        # Whoever read our output has closed it (`| head`): not an error, but Python must not complain on exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        code = _unread()
+    except SystemExit as error:
+        code = error.code
     except OSError as error:
         _show(CultevError(f"Writing the output failed: {error.strerror or error}.", "Check where it goes."))
         code = 1
+    if sys.stdout is not stdout:  # click's way with a broken pipe, of which it makes a failure
+        code = _unread()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _unread()
+    except OSError:
+        pass  # said already, or nothing was written
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _unread() -> int:
+    """Whoever read our output has closed it (`| head`): not an error, but Python must not complain on exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 0
 
 
 def _show(error: CultevError) -> None:
     label = "Stopped" if error.exit_code == 130 else "Error"
     text = error.message if error.exit_code == 130 else f"{label}: {error.message}"
-    click.echo(text, err=True)
-    if error.next_step:
-        click.echo(error.next_step, err=True)
+    for line in (text, error.next_step):
+        if line:
+            click.echo(_wrapped(line), err=True)
+
+
+def _wrapped(text: str) -> str:
+    """Lines broken between words for a terminal; whole for a log, where people search."""
+    if not sys.stderr.isatty():
+        return text
+    import shutil
+    import textwrap
+
+    width = min(80, shutil.get_terminal_size().columns)
+    wrap = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(wrap.fill(line) for line in text.splitlines())

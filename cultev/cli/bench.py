@@ -56,6 +56,7 @@ def bench(
     from cultev.backend.load import find_model
     from cultev.backend.worker import open_worker
     from cultev.cli.output import emit_record, note, output_form
+    from cultev.errors import Interrupted
     from cultev.run.bench import bench as measure
     from cultev.run.journal import Journal
     from cultev.suite.store import open_suite
@@ -72,6 +73,8 @@ def bench(
             )  # fmt: skip
             journal.add_bench(backend.info, result)
             info = backend.info
+        except (Interrupted, KeyboardInterrupt):
+            raise Interrupted("Stopped. Nothing is kept of a benchmark that is cut short.") from None
         finally:
             backend.close()
     if form == "table":

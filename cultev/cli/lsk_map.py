@@ -55,14 +55,14 @@ def ask(
     from cultev.cli.run import check_template, open_engine
     from cultev.lsk import budgets
     from cultev.lsk.answer import agreement, answer_in
+    from cultev.prompt.languages import language
     from cultev.score.language import is_language
 
     _check_question(question, options)
     path = find_model(model)
     found = _the_map(map_file, db, identify(path), suite_name)
     code, sure = _language_of(question, question_language, found)
-    languages = ("en", *(c for c in found.languages if c != "en"))
-    longest = budgets.most([], [*languages, code], max_tokens, "cot")
+    longest = budgets.most([], [*found.languages, *([language(think_in).code] if think_in else [])], max_tokens, "cot")
     needs = functools.partial(_needs, question, options, max(longest.values()))
     with (
         _the_suite(found, suite_name) as suite,
@@ -211,14 +211,19 @@ def _the_suite(found: LanguageMap, suite_name: str | None) -> Suite:
 
 
 def _language_of(question: str, told: str | None, found: LanguageMap) -> tuple[str, float | None]:
-    """What the question is written in, and how sure that is; None where it was told."""
-    from cultev.prompt.languages import language
-    from cultev.score.language import detect
+    """What the question is written in, and how sure that is; None where it was told.
+
+    Of a few words only the map's own languages are believed, English where it is none of them.
+    """
+    from cultev.score.language import LEAST_WEIGHT, detect, weight
 
     if told:
-        return language(told).code, None
-    seen = detect(question)
-    return (seen.code or "en"), round(seen.p, 4)
+        return told, None
+    if weight(question) >= LEAST_WEIGHT:
+        seen = detect(question)
+        return seen.code or "en", round(seen.p, 4)
+    seen = detect(question, found.languages)
+    return (seen.code, round(seen.p, 4)) if seen.code in found.languages else ("en", 0.0)
 
 
 def _the_cell(

@@ -36,12 +36,18 @@ def suggest(
     context of 4,096 tokens. Licences change: read the model's own before use.
     """
     from cultev.backend.memory import available_memory
-    from cultev.models.catalogue import catalogue, find
+    from cultev.errors import UsageError
+    from cultev.models.catalogue import catalogue, find, speaks
     from cultev.models.catalogue import suggest as choose
 
     if model:
         emit_record(_facts(find(model), table=not (as_json or as_csv)), json=as_json, csv=as_csv)
         return
+    if language and not any(speaks(model, language) for model in catalogue()):
+        raise UsageError(
+            f"No model's card in the list names the language '{language}'.",
+            f"They name: {' '.join(sorted({code for model in catalogue() for code in model.languages}))}",
+        )
     limit = int(memory * 1e6) if memory else available_memory()
     fits = choose(memory=limit, language=language, max_params=max_params, format=format)
     if as_json or as_csv:

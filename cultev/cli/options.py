@@ -39,6 +39,7 @@ def engine_options(function: F) -> F:
     def command(*args: Any, threads: int | None, n_ctx: int | None, device: str, strict: bool, **kwargs: Any) -> Any:
         from cultev.backend.types import EngineSettings
 
+        _check_threads(threads)
         settings = EngineSettings(n_ctx=n_ctx, threads=threads, device=device, strict=strict)
         return function(*args, settings=settings, **kwargs)
 
@@ -61,3 +62,17 @@ def engine_options(function: F) -> F:
     ):
         wrapped = option(wrapped)
     return cast("F", wrapped)
+
+
+def _check_threads(threads: int | None) -> None:
+    """Refuse more threads than there are cores: they only wait for each other, and engines die of very many."""
+    import os
+
+    from cultev.errors import UsageError
+
+    cores = os.cpu_count()
+    if threads and cores and threads > cores:
+        raise UsageError(
+            f"--threads {threads} is more than this machine has cores: {cores}.",
+            f"Use at most {cores}, or leave it out.",
+        )

@@ -57,7 +57,7 @@ def demonstrate(file: Path, suites: Sequence[Suite], *, errs: float, labels: int
     truth, machine = KnowingJudge(planned), KnowingJudge(planned, errs)
     with VerdictJournal(file) as journal:
         _keep(journal, JudgeId.of(machine, "model"), machine, judged, {})
-        drawn = draw(journal.connection, run.id, labels)
+        drawn = draw(journal.connection, run.id, labels, loaded=None)
         weights = {str(d.reply.key): d.weight for d in drawn}
         _keep(journal, JudgeId.people("people who know"), truth, [d.reply for d in drawn], weights)
     loaded = [truth.verdict(r.question, r.response).label for r in judged if r.loaded]

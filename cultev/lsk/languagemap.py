@@ -142,7 +142,7 @@ def make_map(
         dict(model), dict(suite), run, protocol, languages, write_cells(cells, embedder), tuple(picks),
         languages[unseen],
         router.shipped, router.reason, round(router.p.any, 6), round(router.p.cells, 6), len(table), held_out, halving,
-        int(table.tokens.sum()), tokens_full, outcome_shares(table),
+        int(table.tokens.sum()), tokens_full, outcome_shares(table), prior,
     )  # fmt: skip
 
 

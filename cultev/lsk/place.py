@@ -90,26 +90,27 @@ def named_culture(question: str, code: str, suite: Suite) -> str:
     """The one culture of the suite that a question names, '' where it names none or several.
 
     A name counts wherever it begins a word or, in scripts without spaces, anywhere: what follows it may be an ending.
+    A name within a longer one that is found doesn't count: 'Korea' in 'South Korea'.
     """
-    plain = f" {normalise(question)}"
-    found: dict[str, int] = {}
+    plain = f" {normalise(question)}".translate(_TO_SPACE)
+    found: dict[str, str] = {}
     for culture in suite.cultures.values():
-        for language in {code, ENGLISH}:
-            for name in (culture.names.get(language, ""), culture.countries.get(language, "")):
-                length = _named(plain, normalise(name))
-                found[culture.id] = max(found.get(culture.id, 0), length)
-    longest = max(found.values(), default=0)
-    names = [culture for culture, length in found.items() if length == longest]
-    return names[0] if longest and len(names) == 1 else ""
+        names = [
+            normalise(name)
+            for language in (code, ENGLISH)
+            for name in (culture.names.get(language, ""), culture.countries.get(language, ""))
+        ]
+        longest = max((name for name in names if _stands_in(name, plain)), key=len, default="")
+        if longest:
+            found[culture.id] = longest
+    whole = [c for c, name in found.items() if not any(name != other and name in other for other in found.values())]
+    return whole[0] if len(whole) == 1 else ""
 
 
-def _named(plain: str, name: str) -> int:
-    """The length of a name if it is found, else 0."""
+def _stands_in(name: str, plain: str) -> bool:
     spaced = name[:1] < "\u0e00" or "\u1100" <= name[:1] < "\u2e80"  # before Thai; Ethiopic and its neighbours
     least = SHORTEST_NAME if spaced else SHORTEST_NAME - 1
-    if len(name) < least:
-        return 0
-    return len(name) if (f" {name}" if spaced else name) in plain.translate(_TO_SPACE) else 0
+    return len(name) >= least and (f" {name}" if spaced else name) in plain
 
 
 _TO_SPACE = str.maketrans(dict.fromkeys("-–—'\"“”«»()[]{}/,.;:!?¿¡،؟。、，？！「」", " "))

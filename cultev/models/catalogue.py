@@ -187,6 +187,11 @@ class Fit:
     """Bytes that running it takes, planned."""
 
 
+def speaks(model: Suggestion, language: str) -> bool:
+    """Whether a model's card names a language; a region or script in its BCP-47 code doesn't matter."""
+    return language.split("-")[0].lower() in model.languages
+
+
 def suggest(
     *, memory: int | None = None, language: str = "", max_params: float | None = None, format: str = "gguf"
 ) -> list[Fit]:
@@ -198,10 +203,9 @@ def suggest(
         max_params: most parameters, in billions.
         format: 'gguf' or 'onnx'.
     """
-    code = language.split("-")[0].lower()
     fits = []
     for model in catalogue():
-        if code and code not in model.languages:
+        if language and not speaks(model, language):
             continue
         if max_params is not None and model.parameters > max_params * 1e9:
             continue

@@ -11,6 +11,7 @@ import pytest
 from cultev.backend import memory_plan
 from cultev.backend.gguf_header import GgufHeader, TensorInfo, Value
 from cultev.backend.memory_plan import MemoryPlan, plan_gguf, plan_onnx
+from cultev.backend.onnx_tree import LOGITS_BYTES
 from cultev.backend.types import EngineSettings
 from cultev.locate import reference_model
 from tests.backend import gguf_models
@@ -112,15 +113,17 @@ def test_a_gpu_takes_what_the_processor_need_not() -> None:
 
 
 def test_onnx_plan() -> None:
-    def plan(n_ctx: int = 1_024, batch: int = 1_024, fused: bool = False, generate: bool = False) -> MemoryPlan:
+    def plan(n_ctx: int = 1_024, batch: int = 1_024, generate: bool = False, **more: bool) -> MemoryPlan:
         return plan_onnx(
-            80_000_000, 8, 4, 64, 32_000, n_ctx=n_ctx, heads=8, n_embd=512, ffn=2_048, batch=batch, fused=fused,
-            generate=generate, tokenizer_bytes=1_000_000,
+            80_000_000, 8, 4, 64, 32_000, n_ctx=n_ctx, heads=8, n_embd=512, ffn=2_048, batch=batch,
+            generate=generate, tokenizer_bytes=1_000_000, **more,
         )  # fmt: skip
 
     whole = plan()
     assert whole.weights == 96_000_000 + 9_000_000
-    assert whole.logits == 4 * 32_000 * (1_024 + 512) + memory_plan.GATHER_BYTES
+    read = 4 * 32_000 * 512
+    assert whole.logits == 3 * LOGITS_BYTES + read + memory_plan.GATHER_BYTES
+    assert plan(picks=True).logits == 2 * read + memory_plan.GATHER_BYTES
     assert plan(batch=64).total < whole.total and plan(n_ctx=256).total < whole.total
     assert plan(fused=True).working < whole.working
     assert plan(generate=True).total >= whole.total
@@ -145,14 +148,25 @@ def model(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return write_tiny_gguf(folder / "tiny.gguf", n_ctx=256)
     if kind == "tiny onnx":
         return make_folder(folder / "tiny", Spec())
+    if kind.startswith("many words"):
+        path = make_folder(folder / "tiny", Spec(vocab=150_000))
+        if kind.endswith("all logits"):  # dynamically quantized products are left as they are
+            quantization = pytest.importorskip("onnxruntime.quantization")
+            quantization.quantize_dynamic(path / "model.onnx", path / "small.onnx")
+            (path / "small.onnx").replace(path / "model.onnx")
+        return path
     return reference_model(kind.split()[1])
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("generate", [False, True])
 @pytest.mark.parametrize(
-    "kind", ["tiny gguf", "delta nets gguf", "hybrid gguf", "tiny onnx", "reference gguf", "reference onnx"]
-)
+    "kind",
+    [
+        "tiny gguf", "delta nets gguf", "hybrid gguf", "tiny onnx", "many words onnx", "many words onnx, all logits",
+        "reference gguf", "reference onnx",
+    ],
+)  # fmt: skip
 def test_the_peak_is_the_plan_s(kind: str, generate: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("llama_cpp" if kind.endswith("gguf") else "onnxruntime")
     found = compare(model(kind, tmp_path, monkeypatch), EngineSettings(n_ctx=256, threads=2), generate)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.cli.command import cultev, fails
+from tests.cli.command import cultev, environment, fails
 
 SHORT = ("--rounds", 1, "--limit", 1, "--tokens", 3)
 
@@ -46,3 +50,22 @@ def test_wrong_words_come_before_the_model(tmp_path: Path) -> None:
     fails(cultev("bench", "reference", "--json", "--csv", cwd=tmp_path), "together", code=2)
     fails(cultev("bench", "no-such.gguf", cwd=tmp_path), "no model at")
     fails(cultev("bench", "reference", "-s", "no-such", cwd=tmp_path), "no-such")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_an_interrupted_benchmark_says_that_nothing_is_kept(tmp_path: Path) -> None:
+    words = ["bench", "reference:gguf", "--rounds", "50", "--limit", "500", "--threads", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cultev", *words], cwd=tmp_path, env=environment(), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8",
+    )  # fmt: skip
+    assert process.stderr is not None
+    for line in process.stderr:  # a run into a results file of its own, or what comes right before it
+        if "norms-core" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "Stopped. Nothing is kept of a benchmark that is cut short."
+    with sqlite3.connect(tmp_path / "cultev.db") as db:
+        assert db.execute("SELECT count(*) FROM benches").fetchone() == (0,)

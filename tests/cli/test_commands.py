@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -12,8 +13,9 @@ from pathlib import Path
 import click
 import pytest
 
-from cultev.cli import COMMANDS, cli
-from tests.cli.command import TOP, cultev, environment
+from cultev.cli import COMMANDS, _show, cli
+from cultev.errors import UsageError
+from tests.cli.command import TOP, cultev, environment, fails
 
 
 def all_commands(group: click.Group = cli, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], click.Command]]:
@@ -107,8 +109,10 @@ def test_models_show(tmp_path: Path) -> None:
 
     write_tiny_gguf(tmp_path / "tiny.gguf")
     done = cultev("models", "show", "tiny.gguf", "--json", cwd=tmp_path)
-    assert '"architecture": "llama"' in done.out
-    assert '"memory_mb"' in done.out
+    facts = json.loads(done.out)
+    assert facts["architecture"] == "llama" and facts["memory_mb"] > 0
+    assert (facts["heads"], facts["kv_heads"]) == (4, 2)
+    assert facts["file_mb"] == round((tmp_path / "tiny.gguf").stat().st_size / 1e6, 1)
 
 
 @pytest.mark.parametrize(
@@ -136,3 +140,35 @@ def test_every_option_has_the_variable_of_its_name(path: tuple[str, ...], comman
         if isinstance(parameter, click.Option) and parameter.name != "help":
             names = {opt.lstrip("-").replace("-", "_").upper() for opt in parameter.opts}
             assert parameter.envvar in {"_".join(["CULTEV", *(p.upper() for p in path), n]) for n in names}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a pipe that is closed")
+@pytest.mark.parametrize("words", [("--help",), ("models", "suggest", "--json"), ("guide", "speed")])
+def test_a_reader_that_has_had_enough_is_no_failure(words: tuple[str, ...], tmp_path: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(
+        [sys.executable, "-m", "cultev", *words], cwd=tmp_path, env=environment(), stdout=write, stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL, timeout=60, check=False,
+    )  # fmt: skip
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_errors_are_wrapped_for_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = UsageError(
+        f"A sentence of {' '.join(['many'] * 20)} words.", f"See: {' '.join(['word'] * 30)} /a/{'b' * 90}"
+    )
+    _show(error)
+    assert len(capsys.readouterr().err.splitlines()) == 2
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    _show(error)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 4 and max(len(line) for line in lines if "/a/" not in line) <= 80
+    assert " ".join(lines) == f"Error: {error.message} {error.next_step}"
+
+
+def test_more_threads_than_cores_are_refused(tmp_path: Path) -> None:
+    fails(cultev("bench", "reference", "--threads", 100_000, cwd=tmp_path), f"cores: {os.cpu_count()}", code=2)

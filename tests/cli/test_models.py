@@ -65,5 +65,6 @@ def test_suggest(tmp_path: Path) -> None:
     assert none.code == 0 and "None fits" in none.err
     one = cultev("models", "suggest", "gemma-3-1b", cwd=tmp_path)
     assert "(not verified)" in one.out and "Q4_K_M" in one.out and max(map(len, one.out.splitlines())) <= 80
+    fails(cultev("models", "suggest", "--language", "zz", cwd=tmp_path), "the language 'zz'", " ja ", code=2)
     fails(cultev("models", "suggest", "nosuch", cwd=tmp_path), "no model 'nosuch'", code=2)
     fails(cultev("models", "suggest", "--json", "--csv", cwd=tmp_path), "can't go together", code=2)
