@@ -171,7 +171,8 @@ def show_pairs(
         emit_table(_columns(chosen), rows, json=as_json, csv=as_csv)
     else:
         title = f"The better answer preferred, byte for byte (run {run})"
-        emit_table(_headline(chosen, reference is not None), rows, title=title)
+        pmi = any(row["pmi"] is not None for row in rows)
+        emit_table(_headline(chosen, pmi, reference is not None), rows, title=title)
         click.echo()
         emit_table(_controls(chosen), rows, title="What length alone would give")
         for cell in cells:
@@ -195,14 +196,14 @@ def _share(value: object) -> str:
     return "" if not isinstance(value, float) or math.isnan(value) else f"{value:.1%}"
 
 
-def _headline(by: Sequence[str], reward: bool) -> list[Column | str]:
+def _headline(by: Sequence[str], pmi: bool, reward: bool) -> list[Column | str]:
     """What a terminal shows first."""
     from cultev.cli.output import Column
 
     columns: list[Column | str] = [Column(name) for name in by]
     columns += [Column("n", align="right"), Column("accuracy", align="right", show=_share, whole=True)]
     columns += [Column("interval", title="95 % interval", whole=True)]
-    norms = ("raw", "token", "pmi", *(("reward",) if reward else ()))
+    norms = ("raw", "token", *(("pmi",) if pmi else ()), *(("reward",) if reward else ()))
     return [*columns, *(Column(norm, title=norm, align="right", show=_share) for norm in norms)]
 
 
