@@ -26,8 +26,8 @@ from cultev.backend.logprobs import continuation_score, gather_logprobs, require
 from cultev.backend.prefix import STRICT_SLICE, WINDOW, build_tree, common_prefix
 from cultev.backend.sampling import Sampler
 from cultev.backend.sequences import Constraint, Feed, Sequences
+from cultev.backend.text_requests import follow_cells, follow_length, reason_against
 from cultev.backend.types import ContinuationScore, FollowUp, GenerateRequest, GenerateResult, ScoreRequest
-from cultev.errors import EngineError
 
 TRUNK_GAIN = 4
 """Tokens that a trunk must save for each prompt that forks it before it is worth a sequence of its own."""
@@ -43,6 +43,8 @@ class Vocabulary:
     """Whether a token ends the model's turn."""
     encode: Callable[[str], list[int]]
     """Token ids of a text that goes on from others: no BOS, no space put before it."""
+    size: int
+    """Token ids are below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ class Generator:
         self._strict = strict
         self._on_start = on_start
         self._queue: deque[GenerateRequest] = deque()
+        self._refused: list[GenerateResult] = []
+        """Requests that can't be answered, still to be told of."""
         self._live: list[_Held] = []
         self._trunks: list[_Held] = []
         """From the outermost to the innermost; each begins with the one before."""
@@ -123,12 +127,15 @@ class Generator:
         try:
             while True:
                 self._take_in(stream)
-                if not (self._queue or self._live):
-                    return
-                self._admit()
-                finished = self._step()
+                finished, self._refused = self._refused, []
+                working = bool(self._queue or self._live)
+                if working:
+                    self._admit()
+                    finished += self._step()
                 if finished:
                     yield finished
+                if not working:
+                    return
         finally:
             for held in self._live:
                 if held.constraint is not None:
@@ -145,7 +152,14 @@ class Generator:
                     break
             if not window:
                 return
-            self._queue.extend(sorted(window, key=lambda r: (r.prompt, r.key)))
+            sound = []
+            for request in window:
+                reason = reason_against(request, self._n_ctx, self._engine.cells, self._vocabulary.size)
+                if reason:  # one bad request must not end all others
+                    self._refused.append(GenerateResult(request.key, "", (), "error", error=reason))
+                else:
+                    sound.append(request)
+            self._queue.extend(sorted(sound, key=lambda r: (r.prompt, r.key)))
 
     # Admission
 
@@ -170,17 +184,11 @@ class Generator:
                     self._release(self._trunks.pop())
                     continue
                 budget = min(budget, self._engine.cells - len(request.prompt))
-                if budget < 1:
-                    raise EngineError(
-                        f"A prompt of {len(request.prompt)} tokens does not fit the memory for generating"
-                        f" ({self._engine.cells} tokens).",
-                        "Use a smaller --n-ctx or a smaller model, or free some memory.",
-                    )
             self._queue.popleft()
             self._on_start([request.key])
             held = self._begin(request.prompt, base)
             held.request, held.budget = request, budget
-            held.limit = max(1, budget - _follow_cells(request.follow_up))
+            held.limit = max(1, budget - follow_cells(request.follow_up))
             held.sampler, held.text = Sampler(request), Growing(request.stop)
             if request.grammar:
                 held.constraint = self._engine.constrain(request.grammar)
@@ -191,8 +199,8 @@ class Generator:
 
         The options of a follow-up are branches: each needs cells of its own, and the context only room for the longest.
         """
-        room = self._n_ctx - len(request.prompt) - _follow_length(request.follow_up)
-        return max(1, min(request.max_tokens, room)) + _follow_cells(request.follow_up)
+        room = self._n_ctx - len(request.prompt) - follow_length(request.follow_up)
+        return max(1, min(request.max_tokens, room)) + follow_cells(request.follow_up)
 
     def _begin(self, prompt: Sequence[int], base: _Held | None) -> _Held:
         held = _Held(self._free.pop(), list(prompt), 0)
@@ -394,20 +402,6 @@ class Generator:
             self._engine.advance([Feed(held.slot, part, False)])
             self.computed += len(part)
         return length
-
-
-def _follow_length(follow: FollowUp | None) -> int:
-    """Tokens that a follow-up's longest path has."""
-    if follow is None:
-        return 0
-    return len(follow.lead) + max((len(c.tokens) for c in follow.continuations), default=0)
-
-
-def _follow_cells(follow: FollowUp | None) -> int:
-    """Tokens that a follow-up's paths may take in the cells, all together."""
-    if follow is None:
-        return 0
-    return len(follow.lead) + sum(len(c.tokens) for c in follow.continuations) + 1
 
 
 class TextGenerator(ABC):

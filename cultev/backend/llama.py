@@ -276,7 +276,8 @@ class LlamaBackend(TreeScorer, TextGenerator):
         kind = StrictSequences if self.strict else LlamaSequences
         return kind(
             context, self._reuse_in(context, sizes), self._way,
-            slots=sizes.slots, shares_cells=self._shares_cells, grammar=self._grammar, release=self._release,
+            slots=sizes.slots, cells=context.cells - sizes.kept_free, shares_cells=self._shares_cells,
+            grammar=self._grammar, release=self._release,
         )  # fmt: skip
 
     def _release(self) -> None:
@@ -288,7 +289,7 @@ class LlamaBackend(TreeScorer, TextGenerator):
         return Grammar(self._api, self._log, self._tokens.vocab, self._tokens.end_ids, self._candidates, text)
 
     def _vocabulary(self) -> Vocabulary:
-        return Vocabulary(self._tokens.piece, self._tokens.ends, self._tokens.encode_on)
+        return Vocabulary(self._tokens.piece, self._tokens.ends, self._tokens.encode_on, self._tokens.n_vocab)
 
     # Embedding
 

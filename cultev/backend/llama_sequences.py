@@ -23,6 +23,7 @@ class LlamaSequences:
         reuse: computes the trees of ``branch``.
         way: 'copy', 'restore' or 'recompute'; see ``llama_reuse``.
         slots: sequences that the generator may hold; ids above them are ``reuse``'s.
+        cells: tokens that they may hold together; the context's other cells are ``reuse``'s.
         shares_cells: see ``Sequences``.
         grammar: makes a constraint.
         release: called once all is closed.
@@ -35,11 +36,12 @@ class LlamaSequences:
         way: str,
         *,
         slots: int,
+        cells: int,
         shares_cells: bool,
         grammar: Callable[[str], Grammar],
         release: Callable[[], None],
     ) -> None:
-        self.slots, self.cells, self.batch = slots, context.cells, context.batch
+        self.slots, self.cells, self.batch = slots, cells, context.batch
         self.shares_cells = shares_cells
         self.keeps_marks = shares_cells and way == RESTORE
         self._context, self._reuse, self._way, self._grammar = context, reuse, way, grammar
@@ -132,7 +134,7 @@ class StrictSequences(LlamaSequences):
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         # What is kept outside takes no cells: every sequence has the whole context for itself.
-        self.cells, self.shares_cells = self.slots * self._context.cells, False
+        self.cells, self.shares_cells = self.slots * self.cells, False
         self._saved: dict[int, NDArray[np.uint8]] = {}
         self._active = -1
         """The slot whose state the cache holds, in sequence 0."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cultev.backend.llama_reuse import COPY, RECOMPUTE
+from cultev.backend.llama_reuse import COPY, RECOMPUTE, RESTORE
 
 PARALLEL = 16
 """Texts that grow at once unless asked otherwise."""
@@ -43,6 +43,8 @@ class Sizes:
     """Sequences for the branches of a tree."""
     outputs: int
     """Rows of logits of one decode call."""
+    kept_free: int = 0
+    """Of the cells: for branches that each copy the whole sequence they continue."""
 
     @property
     def sequences(self) -> int:
@@ -78,7 +80,8 @@ def generating_sizes(
     """The context for generating: texts that grow, prefixes for others, the branches of a follow-up.
 
     Cells are made up front, so there are fewer than texts of full length would need: TEXT_TOKENS for each and one
-    whole context, within CACHE_BYTES. A text that finds no room waits.
+    whole context, within CACHE_BYTES. A text that finds no room waits. Where states are moved through memory, the
+    branches of one follow-up at a time need a whole context each, beyond that.
 
     Args:
         way: of reuse.
@@ -99,7 +102,8 @@ def generating_sizes(
     cells = min(parallel, slots) * min(TEXT_TOKENS, n_ctx) + whole
     if kv_bytes:
         cells = max(whole, min(cells, CACHE_BYTES // kv_bytes))
-    return Sizes(cells, slots, spare, max(min(outputs, 2 * FOLLOW_LEAVES), slots))
+    copies = spare * n_ctx if way == RESTORE and not state_bytes else 0
+    return Sizes(cells + copies, slots, spare, max(min(outputs, 2 * FOLLOW_LEAVES), slots), copies)
 
 
 def _states(state_bytes: int) -> int:

@@ -153,7 +153,8 @@ class OnnxBackend(TreeScorer, TextGenerator):
         return OnnxSequences(self._decoder(), packed=self._packed, parallel=self.parallel, batch=self._batch)
 
     def _vocabulary(self) -> Vocabulary:
-        return Vocabulary(self._tokens.piece, self._tokens.is_end, self._tokens.encode_onwards)
+        tokens = self._tokens
+        return Vocabulary(tokens.piece, tokens.is_end, tokens.encode_onwards, self.info.n_vocab)
 
     def raw_prompt_rate(self, n_tokens: int = 512) -> float:
         """See ``Backend.raw_prompt_rate``."""

@@ -156,7 +156,8 @@ class GenerateResult:
     """A generated text, and the scores of its follow-up.
 
     ``finish``: 'end' (the model ended its turn), 'stop' (a stop text came, which is no part of ``text``), 'length'
-    (``max_tokens``), 'context' (no room left) or 'error' (the engine died of this request, twice: ``error`` says how).
+    (``max_tokens``), 'context' (no room left) or 'error': the engine died of this request, twice, or it can't be
+    answered (an empty prompt, a token id that is none, no room in the context or the cells); ``error`` says which.
     ``tokens`` are all ids that were generated, those of an end or a stop text included.
     """
 

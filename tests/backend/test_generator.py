@@ -10,7 +10,7 @@ import pytest
 from cultev.backend.generated import Growing
 from cultev.backend.sampling import BLOCK, Sampler, drawn
 from cultev.backend.types import Continuation, FollowUp, GenerateRequest, GenerateResult
-from tests.backend.toy import END, ToySequences, alone, encode, logits_after, logprob, make, piece
+from tests.backend.toy import END, VOCAB, ToySequences, alone, encode, logits_after, logprob, make, piece
 
 
 def request(key: str, prompt: list[int], n: int = 12, **more: object) -> GenerateRequest:
@@ -251,3 +251,29 @@ def test_options_need_the_context_one_at_a_time() -> None:
     assert exact == wide
     assert (len(narrow.tokens), narrow.finish) in ((25, "context"), (len(wide.tokens), wide.finish))
     assert narrow.tokens == wide.tokens[:25]
+
+
+def test_a_bad_request_is_told_of_and_the_others_go_on() -> None:
+    good = many(20)
+    option = Continuation("x", (1, 2))
+    bad = {
+        "empty": (request("empty", []), "the prompt is empty"),
+        "alien": (request("alien", [1, VOCAB]), "a token id is none"),
+        "below": (request("below", [1, -1]), "a token id is none"),
+        "lead": (request("lead", [1], follow_up=FollowUp((VOCAB,), (option,))), "a token id is none"),
+        "option": (request("option", [1], follow_up=FollowUp((), (Continuation("", ()),))), "continuation is empty"),
+        "long": (request("long", [1] * 200), "too long: 201 tokens at least, the context holds 200"),
+        "follow": (request("follow", [1] * 197, follow_up=FollowUp((1,), (option,))), "too long: 201 tokens at least"),
+        "cells": (
+            request("cells", [1] * 100, follow_up=FollowUp((1,), (option,) * 30)),
+            "the memory for generating holds 150",
+        ),
+    }
+    mixed = [r for pair in zip(good, [*(r for r, _ in bad.values()), *good[8:]], strict=False) for r in pair]
+    found = run(ToySequences(cells=150, slots=17), list({r.key: r for r in [*mixed, *good]}.values()), n_ctx=200)
+    assert set(found) == {*bad, *(r.key for r in good)}
+    for key, (_, reason) in bad.items():
+        assert found[key].finish == "error" and reason in found[key].error and not found[key].tokens
+    for r in good:
+        assert found[r.key] == alone(r)
+    assert run(ToySequences(), [bad["empty"][0]])["empty"].error

@@ -113,7 +113,7 @@ def encode(text: str) -> list[int]:
 
 
 def make(engine: ToySequences, *, parallel: int = 8, n_ctx: int = 512, strict: bool = False) -> Generator:
-    vocabulary = Vocabulary(piece, lambda t: t == END, encode)
+    vocabulary = Vocabulary(piece, lambda t: t == END, encode, VOCAB)
     return Generator(engine, vocabulary, parallel=parallel, n_ctx=n_ctx, strict=strict, on_start=lambda keys: None)
 
 

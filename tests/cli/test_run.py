@@ -234,10 +234,10 @@ def wait_for_answers(path: Path) -> None:
 
 
 def full_disk(_: object = None) -> None:
-    """No file of this process grows beyond 400 kB (an empty one takes 210): SQLite meets it as it meets a full disk."""
+    """Let no file of this process grow beyond 500 kB, which SQLite meets as it meets a full disk."""
     import resource
 
-    resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, 400_000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits a POSIX process")
