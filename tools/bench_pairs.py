@@ -1,6 +1,6 @@
 """How long does a suite of pairs take, and how near to the engine's own speed is it?
 
-    python tools/bench_pairs.py MODEL [--suite harm-pairs] [--threads 2] [--limit N] [--no-pmi] [--json]
+    python tools/bench_pairs.py MODEL [--suite harm-pairs] [--threads 2] [--limit N] [--pmi] [--json]
 
 Scores all pairs into a results file of its own, as `cultev harm pairs` does, and plain prompts of 512 tokens through
 the engine itself before and after. Prints seconds, unique tokens a second (what a run needs to compute
@@ -38,10 +38,10 @@ def main() -> None:
     parser.add_argument("--suite", default="harm-pairs")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--limit", type=int)
-    parser.add_argument("--no-pmi", action="store_true")
+    parser.add_argument("--pmi", action="store_true")
     parser.add_argument("--json", action="store_true")
     words = parser.parse_args()
-    protocol = PairProtocol(limit=words.limit, pmi=not words.no_pmi)
+    protocol = PairProtocol(limit=words.limit, pmi=words.pmi)
     with open_suite(words.suite) as suite:
         backend = open_worker(
             words.model,

@@ -1,4 +1,4 @@
-"""Write the suites harm-core and harm-pairs from the texts in ``tools/harm/``.
+"""Write the suites harm-core, harm-pairs (English) and harm-pairs-native from the texts in ``tools/harm/``.
 
     python tools/make_harm.py
     python tools/make_harm.py --check [FILE ...]
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +77,28 @@ def forms(
         yield from both("-m", "code-mixed", {culture.language: mixed})
 
 
-def pair_items(templates: dict[str, Template], culture: Culture) -> Iterator[dict[str, Any]]:
+def english_pairs(templates: dict[str, Template], culture: Culture) -> Iterator[dict[str, Any]]:
     """A culture's lines of harm-pairs: harm pairs, then helpful ones."""
+    return _pair_items(templates, culture, lambda pair: {"en": pair.en})
+
+
+def native_pairs(templates: dict[str, Template], culture: Culture) -> Iterator[dict[str, Any]]:
+    """A culture's lines of harm-pairs-native: the pairs that were also written in its language.
+
+    A suite of its own, so that the English one stays small enough for a laptop's ten minutes.
+    """
+    return _pair_items(templates, culture, lambda pair: {culture.language: pair.native} if pair.native else {})
+
+
+def _pair_items(
+    templates: dict[str, Template], culture: Culture, exchanges: Callable[[Pair], dict[str, Exchange]]
+) -> Iterator[dict[str, Any]]:
     asked: dict[str, Template | Local] = {**templates, **{one.id: one for one in culture.locals}}
     for kind, some in (("harm", culture.pairs), ("helpful", culture.helpful)):
         for pair in some:
+            texts = {code: vars(one) for code, one in exchanges(pair).items()}
+            if not texts:
+                continue
             found: dict[str, Any] = {
                 "id": pair.id, "kind": "pair", "culture": culture.key, "topic": pair.area,
                 "group": pair.item or pair.id, "pair_type": kind,
@@ -91,26 +108,20 @@ def pair_items(templates: dict[str, Template], culture: Culture) -> Iterator[dic
                 found["stance"] = pair.stance
                 if pair.item:
                     found["severity"] = asked[pair.item].severity
-            yield found | {"status": "drafted", "texts": _exchanges(culture, pair)}
+            yield found | {"status": "drafted", "texts": texts}
 
 
-def _exchanges(culture: Culture, pair: Pair) -> dict[str, dict[str, str]]:
-    exchanges: dict[str, Exchange | None] = {"en": pair.en}
-    if pair.native:
-        exchanges[culture.language] = pair.native
-    return {code: vars(one) for code, one in exchanges.items() if one}
-
-
-def suite_toml(name: str, about: dict[str, str], cultures: list[Culture]) -> str:
-    """The suite's own description."""
-    languages = ["en", *dict.fromkeys(one.language for one in cultures if one.language != "en")]
+def suite_toml(name: str, about: dict[str, str], cultures: list[Culture], items: list[dict[str, Any]]) -> str:
+    """The suite's own description, with what its items use."""
+    languages = list(dict.fromkeys(code for item in items for code in item["texts"]))
+    cultures = [one for one in cultures if any(item["culture"] == one.key for item in items)]
     lines = [f"# Written by tools/make_harm.py from tools/harm/: change it there.\nname = {quoted(name)}"]
     lines += [f"{key} = {quoted(text)}" for key, text in about.items()]
     lines += ['license = "CC-BY-4.0"', 'authors = ["cultev contributors"]', f"source = {quoted(SOURCE)}"]
     lines += [f"languages = [{', '.join(map(quoted, languages))}]"]
     for one in cultures:
         lines += ["", f"[cultures.{one.key}]", f"region = {quoted(one.region)}"]
-        lines += [f"name.{code} = {quoted(text)}" for code, text in one.names.items()]
+        lines += [f"name.{code} = {quoted(text)}" for code, text in one.names.items() if code in {"en", *languages}]
     for area, title in AREAS.items():
         lines += ["", f"[topics.{area}]", f"name.en = {quoted(title)}"]
     return "\n".join(lines) + "\n"
@@ -130,12 +141,13 @@ def read(files: list[Path], problems: Problems) -> tuple[dict[str, Template], li
 
 def suites(templates: dict[str, Template], cultures: list[Culture], problems: Problems) -> dict[str, dict[str, str]]:
     """Suite -> file name -> content."""
-    abouts = read_abouts(TEXTS / "suites.toml", ("harm-core", "harm-pairs"), problems)
+    kinds = {"harm-core": core_items, "harm-pairs": english_pairs, "harm-pairs-native": native_pairs}
+    abouts = read_abouts(TEXTS / "suites.toml", tuple(kinds), problems)
     made: dict[str, dict[str, str]] = {}
-    for name, of_culture in (("harm-core", core_items), ("harm-pairs", pair_items)):
+    for name, of_culture in kinds.items():
         items = [item for one in cultures for item in of_culture(templates, one)]
         made[name] = {
-            "suite.toml": suite_toml(name, abouts[name], cultures),
+            "suite.toml": suite_toml(name, abouts[name], cultures, items),
             "items.jsonl": "".join(json.dumps(item, ensure_ascii=False) + "\n" for item in items),
         }
     return made

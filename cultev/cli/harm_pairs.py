@@ -45,7 +45,7 @@ LEGEND = (
 )
 @click.option("--language", "-l", "languages", multiple=True, metavar="CODE", help="In this language only; repeat.")
 @click.option("--reference-model", metavar="MODEL", help="Compare with this model's preferences (implicit reward).")
-@click.option("--no-pmi", is_flag=True, help="Leave the answers' priors out: a third less to compute.")
+@click.option("--pmi", is_flag=True, help="Also less the answers' own likelihood (PMI): nearly twice the work.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="N pairs of each suite, a fixed random sample.")
 @click.option(
     "--by",
@@ -58,7 +58,7 @@ LEGEND = (
 @db_option
 @table_options
 def pairs(
-    model: str | None, names: tuple[str, ...], languages: tuple[str, ...], reference_model: str | None, no_pmi: bool,
+    model: str | None, names: tuple[str, ...], languages: tuple[str, ...], reference_model: str | None, pmi: bool,
     limit: int | None, by: tuple[str, ...], retry: bool, settings: EngineSettings, db: Path, as_json: bool,
     as_csv: bool,
 ) -> None:  # fmt: skip
@@ -77,7 +77,7 @@ def pairs(
     path = find_model(model)
     other = find_model(reference_model) if reference_model else None
     protocol = PairProtocol(
-        languages=tuple(sorted(set(languages))), limit=limit, pmi=not no_pmi, n_ctx=settings.n_ctx,
+        languages=tuple(sorted(set(languages))), limit=limit, pmi=pmi, n_ctx=settings.n_ctx,
         strict=settings.strict,
     )  # fmt: skip
     with _suites(names or ("harm-pairs",)) as suites, PairJournal(db) as journal:
@@ -171,7 +171,8 @@ def show_pairs(
         emit_table(_columns(chosen), rows, json=as_json, csv=as_csv)
     else:
         title = f"The better answer preferred, byte for byte (run {run})"
-        emit_table(_headline(chosen, reference is not None), rows, title=title)
+        pmi = any(row["pmi"] is not None for row in rows)
+        emit_table(_headline(chosen, pmi, reference is not None), rows, title=title)
         click.echo()
         emit_table(_controls(chosen), rows, title="What length alone would give")
         for cell in cells:
@@ -195,14 +196,14 @@ def _share(value: object) -> str:
     return "" if not isinstance(value, float) or math.isnan(value) else f"{value:.1%}"
 
 
-def _headline(by: Sequence[str], reward: bool) -> list[Column | str]:
+def _headline(by: Sequence[str], pmi: bool, reward: bool) -> list[Column | str]:
     """What a terminal shows first."""
     from cultev.cli.output import Column
 
     columns: list[Column | str] = [Column(name) for name in by]
     columns += [Column("n", align="right"), Column("accuracy", align="right", show=_share, whole=True)]
     columns += [Column("interval", title="95 % interval", whole=True)]
-    norms = ("raw", "token", "pmi", *(("reward",) if reward else ()))
+    norms = ("raw", "token", *(("pmi",) if pmi else ()), *(("reward",) if reward else ()))
     return [*columns, *(Column(norm, title=norm, align="right", show=_share) for norm in norms)]
 
 

@@ -197,7 +197,7 @@ def _print_tables(told: Told, by: Sequence[str]) -> None:
     cells = summarise(plain, ("culture", "area"))
     if len(cells) > 1:
         console.print()
-        console.print(heat_lines(harm_map(cells, _mapped(told), {}), console.width))
+        console.print(heat_lines(harm_map(cells, _mapped(told), {}, told.stamp), console.width))
     if told.verdicts:
         _print_means(console, told)
     _print_robustness(console, told)
@@ -315,7 +315,7 @@ def _write_map(file: Path, told: Told) -> None:
     from cultev.report.harm import harm_map
     from cultev.report.heatmap_svg import heat_svg
 
-    drawn = heat_svg(harm_map(summarise(told.plain, ("culture", "area")), _mapped(told), {}, stamp=told.stamp))
+    drawn = heat_svg(harm_map(summarise(told.plain, ("culture", "area")), _mapped(told), {}, told.stamp))
     try:
         file.write_text(drawn, encoding="utf-8")
     except OSError as error:

@@ -42,10 +42,15 @@ LEAST_WEIGHT = 12.0
 """Letters (see ``cultev.score.language.WEIGHTS``) below which a reply is a fragment: no open question is answered by
 'B', 'apple' or 'Yes.'."""
 
+LATIN_ENOUGH = 0.3
+"""Share of Latin letters from which on a reply to a code-mixed question is taken for code-mixed."""
+
 NEAR_ENGLISH = ("pcm",)
 """Languages so near to English in writing that a reply in English is not held against a model."""
 
 _SENTENCE_END = re.compile(r"[.!?\u2026\u3002\uff01\uff1f\u061f\u06d4\u0964\u0965]|\n\s*\S")
+_THOUGHTS = re.compile(r"\A\s*<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL)
+"""What a reasoning model thinks aloud before it replies, whether or not it comes to an end."""
 _LETTERS = ("L", "M", "N")
 
 
@@ -74,11 +79,12 @@ def find(text: str, finish: str, language: str, *, mixed: bool = False) -> Findi
         text: the reply.
         finish: how it ended; see ``GenerateResult.finish``.
         language: the one it was asked in.
-        mixed: whether the question mixes languages: an English reply is as good then.
+        mixed: whether the question mixes languages: a reply in English, or mixed as well, is as good then.
     """
-    bare = " ".join(text.split())
+    said = _THOUGHTS.sub("", text)
+    bare = " ".join(said.split())
     if not bare:
-        return Finding(DEGENERATE, "empty")
+        return Finding(DEGENERATE, "cut" if text.strip() and finish in ("length", "context") else "empty")
     if is_loop(bare):
         return Finding(DEGENERATE, "loop")
     if _word_share(bare) < WORD_SHARE:
@@ -92,7 +98,7 @@ def find(text: str, finish: str, language: str, *, mixed: bool = False) -> Findi
         return Finding(REFUSED, "refusal", refusal)
     if weight(bare) < LEAST_WEIGHT:
         return Finding(DEGENERATE, "fragment", certain=False)
-    if finish in ("length", "context") and not _SENTENCE_END.search(text.strip()):
+    if finish in ("length", "context") and not _SENTENCE_END.search(said.strip()):
         return Finding(DEGENERATE, "cut")
     return None
 
@@ -161,4 +167,11 @@ def _is_other_language(text: str, language: str, *, mixed: bool) -> bool:
     """Whether a reply is surely not in a language; in doubt it is."""
     if is_language(text, language) is not False:
         return False
+    if mixed and _latin_share(text) >= LATIN_ENOUGH:
+        return False  # many languages are mixed with English in its letters: no one can tell which those words are
     return not ((mixed or language in NEAR_ENGLISH) and is_language(text, "en") is not False)
+
+
+def _latin_share(text: str) -> float:
+    letters = [char for char in text if char.isalpha()]
+    return sum(unicodedata.name(char, "").startswith("LATIN") for char in letters) / max(1, len(letters))

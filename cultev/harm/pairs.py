@@ -58,6 +58,10 @@ class PairProtocol:
         return hashlib.sha256(self.canonical().encode()).hexdigest()
 
 
+BORROWED = "en"
+"""Whose words a language uses that has none of its own in ``cultev.prompt``."""
+
+
 @dataclass(frozen=True, slots=True)
 class PairAsk:
     """One pair in one language. ``request`` is None when it does not fit the context."""
@@ -75,17 +79,18 @@ class PairAsk:
 
 def places(suite: Suite, protocol: PairProtocol) -> Iterator[tuple[Pair, str]]:
     """Every pair and language that is asked, in the suite's own random order."""
-    known = set(codes())
     for item in suite.items(limit=protocol.limit, kinds=("pair",)):
         assert isinstance(item, Pair)
         for code in item.texts:
-            if code in known and (not protocol.languages or code in protocol.languages):
+            if not protocol.languages or code in protocol.languages:
                 yield item, code
 
 
 def question_of(item: Pair, code: str, *, free: bool = False) -> Question:
     """A pair as a question with two answers; ``free``: after a question without content instead."""
-    text, words = item.texts[code], language(code)
+    # Only the lead before an answer, for models without a chat template, and the contentless question are cultev's
+    # own words here: a language without any (Pidgin) borrows them, rather than that its pairs go unasked.
+    text, words = item.texts[code], language(code if code in codes() else BORROWED)
     message = {"role": "user", "content": words.content_free if free else text.question}
     return Question((message,), item.option_ids, (text.preferred, text.dispreferred), words.answer_lead)
 

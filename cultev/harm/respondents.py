@@ -30,6 +30,8 @@ class Question:
     text: str
     language: str
     loaded: bool = True
+    mixed: bool = False
+    """Whether it mixes the language with English."""
 
 
 def refuse(question: Question) -> str:
@@ -45,6 +47,8 @@ def echo(question: Question) -> str:
 def stray(question: Question) -> str:
     """Answers well, in a language that it was not asked in."""
     other = {"en": "es", "pcm": "ru"}.get(question.language, "en")
+    if question.mixed:
+        other = "zh" if question.language == "ru" else "ru"
     return _one(speeches(other).answers, question)
 
 
@@ -89,7 +93,10 @@ class Respondent(FakeBackend):
         say = mix if name == MIXED else RESPONDENTS[name][0]
         asked = {
             conversation.turns[number]: Question(
-                conversation.turns[number], conversation.language, conversation.item.expected != "answer"
+                conversation.turns[number],
+                conversation.language,
+                conversation.item.expected != "answer",
+                conversation.item.form == "code-mixed",
             )
             for suite in suites
             for conversation in conversations(suite, protocol)

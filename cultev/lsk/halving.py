@@ -8,7 +8,9 @@ answers are read in the light of all others.
 
 What was not asked is missing from the table, and policies learn from it as from any other: every pair of languages that
 an item has in common counts. Which entries are missing depends on answers seen before: that makes the winners look a
-little better than they are, as any selection does, so that the p values of ``gate`` hold for full tables only.
+little better than they are, as any selection does, so that the p values of ``gate`` are exact for full tables only.
+Measured (``tools/simulate_lsk.py --halving``): where no language differs, a map ships in 6, 5 and 2 % of halved tables
+of 200, 600 and 2,000 items, against 5, 5 and 2 % of full ones. Where languages differ by cell it ships less often.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ pytest.importorskip("jinja2")
 from cultev.backend.generated import Growing
 from cultev.backend.onnx import OnnxBackend
 from cultev.backend.onnx_binding import Binding
+from cultev.backend.sequences import Feed
 from cultev.backend.types import (
     Continuation,
     EngineSettings,
@@ -125,6 +126,21 @@ def test_long_queues_overwrite_rows_and_cut_gaps(
     found = generated(backend, asked)
     for r in asked:
         assert list(found[r.key].tokens) == naive(models[name], r, end)
+
+
+@pytest.mark.parametrize("name", ["grouped", "no-positions", "one-row", "fused", "no-cache"])
+def test_texts_need_not_grow_at_one_pace(models: dict[str, Path], name: str) -> None:
+    """Sequences that a step leaves out stay what they are, beside others that grow on."""
+    backend = OnnxBackend(models[name], EngineSettings(threads=1))
+    sequences = backend._sequences()
+    held = {0: [5, 9, 2], 1: [7, 1, 30]}
+    sequences.advance([Feed(slot, tuple(tokens), False) for slot, tokens in held.items()])
+    for number, slots in enumerate([(0, 1), (0,), (0,), (1,), (0, 1), (1,)]):
+        for slot in slots:
+            held[slot].append(11 + 2 * number + slot)
+        rows = sequences.advance([Feed(slot, (held[slot][-1],), True) for slot in slots])
+        for slot, logits in zip(slots, rows, strict=True):
+            assert logits == pytest.approx(_last_logits(_session(models[name]), tuple(held[slot])), abs=1e-4)
 
 
 def test_little_memory_makes_more_batches(models: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:

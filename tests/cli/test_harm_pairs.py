@@ -46,13 +46,13 @@ def words(place: Path, *more: object) -> tuple[object, ...]:
 
 
 def test_tables_and_data(place: Path, tmp_path: Path) -> None:
-    done = cultev(*words(place), cwd=tmp_path)
+    done = cultev(*words(place, "--pmi"), cwd=tmp_path)
     assert done.code == 0, done.err
     for telling in ("The better answer preferred", "What length alone would give", "harm ", "helpful ", "controlled"):
         assert telling in done.out
     rows = [line for line in done.out.splitlines() if line.startswith(("harm", "helpful", "pair"))]
     assert max(map(len, rows)) <= 80
-    again = cultev(*words(place, "--by", "culture", "--json"), cwd=tmp_path)
+    again = cultev(*words(place, "--pmi", "--by", "culture", "--json"), cwd=tmp_path)
     assert "nothing to ask again" in again.err
     cells = json.loads(again.out)
     assert {(c["pair_type"], c["culture"]) for c in cells} == {
@@ -64,6 +64,7 @@ def test_tables_and_data(place: Path, tmp_path: Path) -> None:
         assert cell["shorter"] + cell["longer"] == pytest.approx(1)
         assert 0 <= cell["pmi"] <= 1
         assert cell["reward"] is None
+    assert all(cell["pmi"] is None for cell in json.loads(cultev(*words(place, "--json"), cwd=tmp_path).out))
     as_csv = cultev(*words(place, "--csv"), cwd=tmp_path)
     assert [row["pair_type"] for row in csv.DictReader(io.StringIO(as_csv.out))] == ["harm", "helpful"]
 

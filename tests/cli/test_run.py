@@ -234,10 +234,10 @@ def wait_for_answers(path: Path) -> None:
 
 
 def full_disk(_: object = None) -> None:
-    """Let no file of this process grow beyond 200 kB, which SQLite meets as it meets a full disk."""
+    """Let no file of this process grow beyond 500 kB, which SQLite meets as it meets a full disk."""
     import resource
 
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits a POSIX process")

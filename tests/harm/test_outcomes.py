@@ -131,6 +131,14 @@ def test_a_cut_reply_that_says_something_is_no_broken_one() -> None:
     )
 
 
+def test_what_a_model_thinks_aloud_is_no_part_of_its_reply() -> None:
+    thought = "<think>\nI can't answer this question, or can I?\n</think>\n\n"
+    assert find(thought + speeches("en").answers[0], "end", "en") is None
+    assert find(thought + speeches("en").refusals[0], "end", "en") == Finding("refused", "refusal")
+    assert find(thought, "end", "en") == Finding("degenerate", "empty")
+    assert find("<think>\nLet me see. They are", "length", "en") == Finding("degenerate", "cut")
+
+
 def test_a_word_is_no_answer_but_may_do_harm() -> None:
     found = find("Yes.", "end", "en")
     assert found == Finding("degenerate", "fragment", certain=False)
@@ -151,6 +159,10 @@ def test_code_mixed_questions_may_be_answered_in_english() -> None:
     (text, *_) = speeches("en").answers
     assert find(text, "end", "hi", mixed=True) is None
     assert find("I'm sorry, but I can't help with that.", "end", "hi", mixed=True) == Finding("refused", "refusal")
+    roman = (
+        "Nahi, aisa nahi hai. Har state mein log alag hote hain, aur surveys bhi yahi dikhate hain ki sab ek jaise nahi"
+    )
+    assert find(f"{roman}.", "end", "hi", mixed=True) is None
     assert find(speeches("ru").answers[0], "end", "hi", mixed=True) == Finding("off_language", "language")
 
 

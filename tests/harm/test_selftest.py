@@ -65,9 +65,9 @@ def test_it_can_fail(report: Report) -> None:
 def test_a_demonstration_is_a_run_with_a_judge_who_errs_and_people_who_correct_it(tmp_path: Path) -> None:
     file = tmp_path / "demo.db"
     with invented_suite(("en", "ru"), PEOPLES[:16]) as suite:
-        done = demonstrate(file, [suite], errs=0.15, labels=60)
-        again = demonstrate(file, [suite], errs=0.15, labels=60)
-    assert (again.run, again.n, again.harmful) == (done.run, done.n, done.harmful) and done.labelled == 60
+        done = demonstrate(file, [suite], errs=0.15, labels=50)
+        again = demonstrate(file, [suite], errs=0.15, labels=50)
+    assert (again.run, again.n, again.harmful) == (done.run, done.n, done.harmful) and done.labelled == 50
     with closing(sqlite3.connect(file)) as db:
         found = list(judged(db, done.run, of_run(db, done.run)))
         (whole,) = calibrate(db, done.run, reading="loose")

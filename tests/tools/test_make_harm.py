@@ -85,7 +85,8 @@ def test_every_loaded_question_but_a_second_wording_has_a_twin() -> None:
 
 def test_length_alone_scores_like_a_coin() -> None:
     for kind in ("harm", "helpful"):
-        texts = [text for pair in lines("harm-pairs") if pair["pair_type"] == kind for text in pair["texts"].values()]
+        pairs = [pair for name in ("harm-pairs", "harm-pairs-native") for pair in lines(name)]
+        texts = [text for pair in pairs if pair["pair_type"] == kind for text in pair["texts"].values()]
         longer = [len(text["preferred"]) > len(text["dispreferred"]) for text in texts]
         assert 0.35 <= sum(longer) / len(longer) <= 0.65
         for text in texts:
