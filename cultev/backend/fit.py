@@ -2,7 +2,8 @@
 
 What the user set stays as it is. The rest is made smaller only as far as needed, in the order of what it costs: first
 context that no question needs (nothing), then texts that grow at once and tokens of a batch (speed), last context
-that questions may need (these are then counted as ``too_long``).
+that questions may need (these are then counted as ``too_long``), which strict mode never takes: its answers must not
+depend on how much memory happens to be free.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ class Fitted:
     """Bytes that may be used, None where unknown."""
     notes: tuple[str, ...]
     """Sentences for the user about what was made smaller."""
+    shortened: bool = False
+    """Whether the context is shorter than it would be with memory to spare, and than questions may need: what is
+    ``too_long`` then depends on this machine's memory at this moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +126,9 @@ def fit(
         chosen = _smaller(chosen, settings, lacks, bound, generate)
     if lacks(chosen):
         raise _refusal(model, settings, chosen, lacks, available)
-    enough = 0 < bound <= (chosen.n_ctx or 0)
-    return Fitted(chosen, model.plan(chosen), available, _notes(wanted, chosen, model.plan(wanted), available, enough))
+    shortened = chosen.n_ctx != wanted.n_ctx and not 0 < bound <= (chosen.n_ctx or 0)
+    notes = _notes(wanted, chosen, model.plan(wanted), available, shortened)
+    return Fitted(chosen, model.plan(chosen), available, notes, shortened)
 
 
 def _read(path: Path, generate: bool) -> _Model:
@@ -179,7 +184,7 @@ def _smaller(chosen: EngineSettings, asked: EngineSettings, lacks: Lacks, bound:
     # Strict answers must not depend on how much memory happens to be free.
     if asked.batch is None and not asked.strict:
         chosen = _halved(chosen, lacks, "batch", LEAST_BATCH)
-    if asked.n_ctx is None:
+    if asked.n_ctx is None and not asked.strict:
         chosen = _shorter(chosen, lacks, LEAST_CONTEXT)
     return chosen
 
@@ -207,7 +212,7 @@ def _rounded(tokens: int) -> int:
 
 
 def _notes(
-    wanted: EngineSettings, chosen: EngineSettings, plan: MemoryPlan, available: int | None, enough: bool
+    wanted: EngineSettings, chosen: EngineSettings, plan: MemoryPlan, available: int | None, shortened: bool
 ) -> tuple[str, ...]:
     """What was made smaller, in one sentence, and what comes of it."""
     smaller = []
@@ -222,7 +227,7 @@ def _notes(
         return ()
     have = "" if available is None else f", {available / 1e6:,.0f} MB may be used"
     said = f"To fit into memory ({plan.needed / 1e6:,.0f} MB would be needed{have}): {', '.join(smaller)}."
-    if wanted.n_ctx != chosen.n_ctx and not enough:
+    if shortened:
         said += " Longer questions count as too_long."
     return (said,)
 
@@ -237,7 +242,7 @@ def _refusal(
     said = f"{model.name}{with_what} does not fit: {missing:,} MB {where} are missing"
     if available is not None:
         said += f" ({-(-plan.needed // 1_000_000):,} needed, {available // 1_000_000:,} may be used)"
-    if asked.n_ctx:
+    if asked.n_ctx or asked.strict:
         shorter = _shorter(least, lacks, STEP)
         if not lacks(shorter):
             return NotEnoughMemory(f"{said}.", f"It fits with --n-ctx {shorter.n_ctx}.")

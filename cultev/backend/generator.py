@@ -30,7 +30,10 @@ from cultev.backend.text_requests import follow_cells, follow_length, reason_aga
 from cultev.backend.types import ContinuationScore, FollowUp, GenerateRequest, GenerateResult, ScoreRequest
 
 TRUNK_GAIN = 4
-"""Tokens that a trunk must save for each prompt that forks it before it is worth a sequence of its own."""
+"""Tokens that a trunk must save for each prompt that forks it before it is worth a sequence of its own.
+
+Reading a trunk is a decode call that the prompts after it wait for, and one call costs more than a few tokens again in
+a batch that is computed anyway: up to 3 a prompt."""
 
 
 @dataclass(frozen=True, slots=True)

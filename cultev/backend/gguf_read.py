@@ -17,11 +17,12 @@ import hashlib
 import re
 import struct
 from collections.abc import Callable
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from cultev.backend.gguf_header import TENSOR_TYPES, GgufHeader, Scalar, SkippedArray, TensorInfo, Value
+from cultev.backend.hashes import once
 from cultev.errors import ModelDamaged, ModelError, ModelNotFound, ModelUnsupported, NotAModel
 
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -104,12 +105,6 @@ def sha256_file(path: str | Path, progress: Callable[[int, int], None] | None = 
     return digest.hexdigest()
 
 
-@lru_cache(maxsize=64)
-def _hash_once(path: Path, size: int, changed_ns: int) -> str:
-    """A file's hash, read once a process: a run asks for it before it loads the model, and the engine again."""
-    return sha256_file(path)
-
-
 def gguf_sha256(header: GgufHeader) -> str:
     """SHA-256 of a GGUF model: of its file, or of its parts' hashes, in order, when it is split.
 
@@ -119,10 +114,9 @@ def gguf_sha256(header: GgufHeader) -> str:
     hashes = []
     for part in header.parts or (header.path,):
         try:
-            seen = part.stat()
+            hashes.append(once([part], partial(sha256_file, part)))
         except OSError as error:
             raise _unreadable(part, error) from error
-        hashes.append(_hash_once(part, seen.st_size, seen.st_mtime_ns))
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 

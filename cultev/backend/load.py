@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 
 from cultev.backend.gguf_read import gguf_sha256, read_gguf
+from cultev.backend.hashes import Seen, know
 from cultev.backend.onnx_folder import read_folder
 from cultev.backend.types import Backend, EngineSettings
 from cultev.errors import MissingExtra, ModelNotFound, UsageError
@@ -65,6 +67,12 @@ def is_reference(path: Path) -> bool:
     if model_format(path) == "onnx":
         return read_folder(path).reference
     return bool(read_gguf(path).metadata.get("cultev.reference", False))
+
+
+def open_knowing(path: Path, hashes: Mapping[Seen, str], settings: EngineSettings | None = None) -> Backend:
+    """``open_backend`` with the files' hashes as far as another process has computed them (``backend.hashes``)."""
+    know(hashes)
+    return open_backend(path, settings)
 
 
 def open_backend(path: Path, settings: EngineSettings | None = None) -> Backend:

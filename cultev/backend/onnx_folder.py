@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from cultev.backend.hashes import once
 from cultev.backend.onnx_head import has_head
 from cultev.backend.onnx_proto import GraphFacts, read_graph
 from cultev.errors import ModelDamaged, ModelNotFound, ModelUnsupported, NotAModel
@@ -149,17 +150,8 @@ class OnnxFolder:
         texts = {"template": self.template.encode(), "specials": specials.encode()}
         if self.ends != _ends(self.config, {}, {}):  # what generation_config.json adds decides where texts end
             texts["ends"] = json.dumps(self.ends).encode()
-        digest = hashlib.sha256()
-        for name in sorted([*files, *texts]):
-            size = len(texts[name]) if name in texts else files[name].stat().st_size
-            digest.update(len(name.encode()).to_bytes(8, "big") + name.encode() + size.to_bytes(8, "big"))
-            if name in texts:
-                digest.update(texts[name])
-                continue
-            with files[name].open("rb") as file:
-                while chunk := file.read(1 << 20):
-                    digest.update(chunk)
-        return digest.hexdigest()
+        beside = json.dumps([sorted(files), sorted((name, text.hex()) for name, text in texts.items())]).encode()
+        return once([files[name] for name in sorted(files)], lambda: _sha256(files, texts), beside)
 
     def _number(self, *keys: str) -> int:
         nested = self.config.get("text_config")
@@ -321,3 +313,18 @@ def _token(settings: Mapping[str, Any], specials: Mapping[str, Any], key: str) -
     if isinstance(value, dict):
         value = value.get("content")
     return value if isinstance(value, str) else ""
+
+
+def _sha256(files: Mapping[str, Path], texts: Mapping[str, bytes]) -> str:
+    """See ``OnnxFolder.sha256``."""
+    digest = hashlib.sha256()
+    for name in sorted([*files, *texts]):
+        size = len(texts[name]) if name in texts else files[name].stat().st_size
+        digest.update(len(name.encode()).to_bytes(8, "big") + name.encode() + size.to_bytes(8, "big"))
+        if name in texts:
+            digest.update(texts[name])
+            continue
+        with files[name].open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()

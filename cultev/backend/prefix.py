@@ -69,10 +69,6 @@ class TokenTree:
             node = self.parents[node]
         return nodes[::-1]
 
-    def read_nodes(self) -> list[int]:
-        """All nodes whose distribution is asked, ascending, each once."""
-        return sorted({n for request in self.reads for nodes in request for n in nodes})
-
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     """Length of the longest common prefix of two token sequences."""

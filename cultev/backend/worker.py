@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cultev.backend.fit import fit
+from cultev.backend.fit import Fitted, fit
+from cultev.backend.hashes import known
 from cultev.backend.prefix import windows
 from cultev.backend.types import (
     EngineSettings,
@@ -34,7 +35,7 @@ from cultev.backend.worker_host import HELP, EngineHost
 from cultev.backend.worker_pipe import raised
 from cultev.errors import EngineError
 
-OPENER = "cultev.backend.load:open_backend"
+OPENER = "cultev.backend.load:open_knowing"
 """What opens an engine in its process: 'module:function', called with the arguments and the settings."""
 
 CHUNK = 256
@@ -60,6 +61,7 @@ def open_worker(
     generate: bool = False,
     needs: Callable[[], int] | None = None,
     note: Callable[[str], None] = lambda text: None,
+    fitted: Fitted | None = None,
 ) -> WorkerBackend:
     """Load a model with the engine for its format, into a process of its own, with settings that fit into memory.
 
@@ -70,15 +72,16 @@ def open_worker(
         generate: whether texts will be generated.
         needs: see ``fit``.
         note: told what was made smaller, before the model is loaded.
+        fitted: what ``fit`` said, where it was asked already.
 
     Raises:
         NotEnoughMemory: before anything is loaded.
         MissingExtra, ModelError, EngineError: see ``cultev.errors``.
     """
-    fitted = fit(path, settings or EngineSettings(), generate=generate, needs=needs)
+    fitted = fitted or fit(path, settings or EngineSettings(), generate=generate, needs=needs)
     for text in fitted.notes:
         note(text)
-    return WorkerBackend(OPENER, path, settings=fitted.settings, name=path.name, on_fault=on_fault)
+    return WorkerBackend(OPENER, path, known(), settings=fitted.settings, name=path.name, on_fault=on_fault)
 
 
 class _Lost(Exception):

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import click
 
 from cultev.cli.models_make import export, quantize
 from cultev.cli.models_pull import pull
 from cultev.cli.models_suggest import suggest
 from cultev.cli.options import table_options
+
+SHORT = 512
+"""Tokens of a question that counts as short: those of the built-in suites have fewer."""
 
 
 @click.group()
@@ -34,11 +39,12 @@ for command in (suggest, pull, export, quantize):
 def show(model: str, n_ctx: int | None, parallel: int | None, device: str, as_json: bool, as_csv: bool) -> None:
     """Show MODEL (a .gguf file, an ONNX folder, or 'reference') and the memory it takes, without loading it.
 
+    Memory is for questions as long as the context; short questions (512 tokens and less) take less with ONNX.
     CULTEV_MEMORY_MB says how many MB may be used, where that is less than what is free.
     """
     from cultev.backend.describe import describe
     from cultev.backend.fit import concrete, fit, plan_for
-    from cultev.backend.load import find_model
+    from cultev.backend.load import find_model, model_format
     from cultev.backend.memory import usable_memory
     from cultev.backend.types import EngineSettings
     from cultev.cli.output import emit_record
@@ -49,6 +55,8 @@ def show(model: str, n_ctx: int | None, parallel: int | None, device: str, as_js
     facts = describe(path)
     plan, generating = plan_for(path, settings), plan_for(path, settings, generate=True)
     used, room = concrete(path, settings), usable_memory()
+    # llama.cpp makes its cache before the first question, onnxruntime's grows with them.
+    short = used.n_ctx if model_format(path) == "gguf" else min(SHORT, used.n_ctx or SHORT)
     facts |= {
         "memory_mb": round(plan.total_mb),
         "of_process_mb": round(plan.process / 1e6),
@@ -59,6 +67,7 @@ def show(model: str, n_ctx: int | None, parallel: int | None, device: str, as_js
         "on_gpu_mb": round(plan.device / 1e6),
         "droppable_mb": round(plan.droppable / 1e6),
         "generating_mb": round(generating.total_mb),
+        "short_questions_mb": round(plan_for(path, replace(settings, n_ctx=short)).total_mb),
         "for_context": used.n_ctx,
         "for_parallel": used.parallel,
         "usable_memory_mb": round(room / 1e6) if room is not None else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import click
 from cultev.cli.options import db_option, engine_options, table_options
 
 if TYPE_CHECKING:
+    from cultev.backend.fit import Fitted
     from cultev.backend.types import Backend, Continuation, EngineSettings, Fault, GenerateRequest, ScoreRequest
     from cultev.backend.worker import WorkerBackend
     from cultev.run.journal import Journal
@@ -134,6 +136,7 @@ def run(
     MODEL is a .gguf file or an ONNX folder; nothing means the small reference model that checks cultev itself.
     Stop it whenever you like: the same command goes on from there, and asks nothing twice.
     """  # fmt: skip
+    from cultev.backend.fit import fit
     from cultev.backend.load import find_model, identify, is_reference
     from cultev.run.journal import Journal, RunId
     from cultev.run.plan import check_languages
@@ -163,8 +166,12 @@ def run(
             if journal.status(run_id) == "done" and not (retry and died):
                 click.echo(f"Run {run_id.id} is complete in {db}: nothing to ask again.", err=True)
             else:
-                needs = partial(needed_tokens, suites, protocol)
-                with open_engine(path, settings, generate=mode == "cot", needs=needs) as backend:
+                fitted = fit(path, settings, generate=mode == "cot", needs=partial(needed_tokens, suites, protocol))
+                if fitted.shortened:  # by what is free just now: what is too long then is another run's answer
+                    protocol = replace(protocol, n_ctx=fitted.settings.n_ctx)
+                    run_id = RunId.of(identify(path), suites, protocol)
+                    died = journal.engine_errors(run_id)
+                with open_engine(path, settings, fitted=fitted) as backend:
                     if retry and died:
                         journal.forget_errors(run_id)
                     ask_all(backend, suites, protocol, journal, planned, db)
@@ -175,13 +182,18 @@ def run(
 
 @contextlib.contextmanager
 def open_engine(
-    path: Path, settings: EngineSettings, *, generate: bool = False, needs: Callable[[], int] | None = None
+    path: Path,
+    settings: EngineSettings,
+    *,
+    generate: bool = False,
+    needs: Callable[[], int] | None = None,
+    fitted: Fitted | None = None,
 ) -> Iterator[WorkerBackend]:
     """The model, in a process of its own for as long as the block lasts."""
     from cultev.backend.worker import open_worker
     from cultev.cli.output import note
 
-    backend = open_worker(path, settings, _tell, generate=generate, needs=needs, note=note)
+    backend = open_worker(path, settings, _tell, generate=generate, needs=needs, note=note, fitted=fitted)
     try:
         yield backend
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,8 +106,27 @@ def test_what_the_user_set_stays(path: Path) -> None:
 def test_strict_batches_do_not_depend_on_free_memory(path: Path) -> None:
     strict = EngineSettings(strict=True)
     room = needed(path, n_ctx=CONTEXT_CAP) - 1
-    fitted = fit(path, strict, available=room)
-    assert fitted.settings.batch == concrete(path, strict).batch and (fitted.settings.n_ctx or 0) < CONTEXT_CAP
+    fitted = fit(path, strict, needs=lambda: 700, available=room)
+    assert fitted.settings.batch == concrete(path, strict).batch and 768 <= (fitted.settings.n_ctx or 0) < CONTEXT_CAP
+    assert not fitted.shortened
+
+
+@pytest.mark.parametrize("needs", [None, lambda: CONTEXT_CAP])
+def test_what_strict_answers_may_need_is_never_taken(path: Path, needs: Callable[[], int] | None) -> None:
+    strict, room = EngineSettings(strict=True), needed(path, n_ctx=2_048)
+    with pytest.raises(NotEnoughMemory, match="are missing") as refused:
+        fit(path, strict, needs=needs, available=room)
+    fits = int(refused.value.next_step.removeprefix("It fits with --n-ctx ").rstrip("."))
+    assert fits == 2_048 and not fit(path, replace(strict, n_ctx=fits), available=room).shortened
+
+
+def test_it_is_told_when_questions_may_be_too_long(path: Path) -> None:
+    room = needed(path) - 1
+    assert not fit(path, OPEN, available=room + 1).shortened
+    assert not fit(path, OPEN, needs=lambda: 700, available=room).shortened
+    least = needed(path, n_ctx=LEAST_CONTEXT, batch=LEAST_BATCH)
+    assert fit(path, OPEN, needs=lambda: CONTEXT_CAP, available=least).shortened
+    assert fit(path, OPEN, available=least).shortened
 
 
 def test_far_too_little_is_refused_with_what_is_missing(path: Path) -> None:

@@ -31,7 +31,7 @@ def requests(draw: st.DrawFn) -> list[ScoreRequest]:
 
 def cost(pack: Pack) -> tuple[int, int, int]:
     tree = build_tree(pack.requests, len(pack.trunk))
-    return len(tree.tokens), len(tree.leaves), len(tree.read_nodes())
+    return len(tree.tokens), len(tree.leaves), len({n for rows in tree.reads for nodes in rows for n in nodes})
 
 
 @given(requests())

@@ -27,6 +27,7 @@ from cultev.backend.types import (
     ScoreResult,
 )
 from cultev.backend.worker import WorkerBackend, open_worker
+from cultev.backend.worker_host import LEAST_BATCH
 from cultev.errors import EngineError, MissingExtra, ModelDamaged, ModelUnsupported
 from tests.backend.worker_fakes import Acting, generate_request, questions, score_request
 from tests.cli.command import alive, environment, wait_until
@@ -434,3 +435,14 @@ def test_requests_that_can_t_be_made_leave_a_working_engine(opened: Opened, afte
     with pytest.raises(KeyError, match="no more"):
         list(worker.generate(requests()))
     assert [r.key for batch in worker.generate([generate_request("next")]) for r in batch] == ["g:next"]
+
+
+def test_smaller_batches_mean_fewer_texts_at_once(opened: Opened) -> None:
+    worker = opened(parallel=9)
+    assert worker._shrink()
+    assert (worker._settings.batch, worker._settings.parallel) == (256, 4)
+    while worker._shrink():
+        pass
+    assert (worker._settings.batch, worker._settings.parallel) == (LEAST_BATCH, 1)
+    unset = opened()
+    assert unset._shrink() and unset._settings.parallel == 8

@@ -112,6 +112,8 @@ def test_models_show(tmp_path: Path) -> None:
     facts = json.loads(done.out)
     assert facts["architecture"] == "llama" and facts["memory_mb"] > 0
     assert (facts["heads"], facts["kv_heads"]) == (4, 2)
+    onnx = json.loads(cultev("models", "show", "reference:onnx", "--json", cwd=tmp_path).out)
+    assert 0 < onnx["short_questions_mb"] < onnx["memory_mb"]
     assert facts["file_mb"] == round((tmp_path / "tiny.gguf").stat().st_size / 1e6, 1)
 
 

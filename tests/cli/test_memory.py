@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from pathlib import Path
 
 import pytest
 
-from cultev.backend.fit import fit, plan_for
+from cultev.backend.fit import LEAST_BATCH, LEAST_CONTEXT, fit, plan_for
 from cultev.backend.types import EngineSettings
 from cultev.suite import build_suite
 from tests.backend.gguf_models import write_tiny_gguf
@@ -70,6 +71,29 @@ def test_a_run_says_what_was_made_smaller(place: Path, tmp_path: Path) -> None:
     assert plenty.code == 0 and "To fit into memory" not in plenty.err
 
 
+def test_what_only_memory_made_too_long_is_another_run_s_answer(place: Path, tmp_path: Path) -> None:
+    """Else the file would say that a run is complete whose answers depend on what was free when it was asked."""
+    model, long = place / "deep.gguf", tmp_path / "long"
+    long.mkdir()
+    (long / "suite.toml").write_text(SOURCE, encoding="utf-8")
+    item = json.loads((place / "suite" / "items.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    item["texts"]["en"]["question"] += " And why?" * 120
+    (long / "items.jsonl").write_text(json.dumps(item), encoding="utf-8")
+    build_suite(long, tmp_path / "long.db")
+    words = ("run", model, "-s", "long.db", "--threads", 1)
+    room = str(plan_for(model, EngineSettings(n_ctx=LEAST_CONTEXT, batch=LEAST_BATCH)).needed / 1e6)
+    fails(cultev(*words, "--strict", cwd=tmp_path, CULTEV_MEMORY_MB=room), "does not fit")
+    assert cultev(*words, cwd=tmp_path, CULTEV_MEMORY_MB=room).code == 0
+    assert cultev(*words, cwd=tmp_path).code == 0
+    with sqlite3.connect(tmp_path / "cultev.db") as db:
+        rows = db.execute("SELECT protocol, outcome FROM runs JOIN answers ON run = runs.id").fetchall()
+    by_context = {json.loads(protocol)["n_ctx"]: outcome for protocol, outcome in rows}
+    assert by_context.keys() == {LEAST_CONTEXT, None}
+    assert by_context[LEAST_CONTEXT] == "too_long" != by_context[None]
+    done = cultev(*words, cwd=tmp_path, CULTEV_MEMORY_MB=room)  # complete already: nothing needs memory
+    assert done.code == 0 and "is complete" in done.err
+
+
 def test_a_run_that_can_t_fit_is_refused(place: Path, tmp_path: Path) -> None:
     done = cultev("run", place / "deep.gguf", "-s", place / "small.db", cwd=tmp_path, CULTEV_MEMORY_MB="40")
     fails(done, "deep.gguf does not fit", "MB of memory are missing", "40 may be used", "smaller model")
@@ -103,7 +127,7 @@ def test_show_lays_the_plan_out(place: Path, tmp_path: Path) -> None:
     assert facts["memory_mb"] == round(plan.total_mb)
     parts = ("process", "weights", "cache", "logits", "working")
     assert abs(sum(facts[f"of_{part}_mb"] for part in parts) - facts["memory_mb"]) <= len(parts)
-    assert facts["generating_mb"] >= facts["memory_mb"]
+    assert facts["generating_mb"] >= facts["memory_mb"] == facts["short_questions_mb"]
     assert (facts["for_context"], facts["for_parallel"]) == (2_048, 4)
     assert facts["usable_memory_mb"] == 5_000 and facts["fits"] is True
     assert "fits" in (table := cultev(*words, cwd=tmp_path, CULTEV_MEMORY_MB="5000").out) and "yes" in table

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cultev.backend.fake import FakeBackend
-from cultev.backend.types import GenerateRequest
+from cultev.backend.types import Continuation, FollowUp, GenerateRequest
 from cultev.errors import Interrupted
 from cultev.run.engine import run_suites
 from cultev.run.journal import Journal
-from cultev.run.plan import asks, encode_within
+from cultev.run.plan import asks, encode_within, text_key
 from cultev.run.protocol import Protocol
 from cultev.suite import open_suite
 
@@ -102,3 +103,20 @@ def test_a_text_within_another_has_no_space_put_before_it() -> None:
             return [300 if (a, b) == (10, 65) else a for a, b in zip(ids, [*ids[1:], 0], strict=True)]
 
     assert encode_within(Spaced(), "Answer") == list(b"Answer")
+
+
+def test_a_text_s_key_is_of_all_that_decides_its_answers() -> None:
+    options = (Continuation("a", (1,)), Continuation("b", (2, 3)))
+    plain = GenerateRequest("", (1, 2), 8, ("x",), 0.5, 3, "root", FollowUp((5,), options))
+    others = [
+        replace(plain, prompt=(1, 3)), replace(plain, max_tokens=9), replace(plain, stop=("y",)),
+        replace(plain, temperature=0.6), replace(plain, seed=4), replace(plain, grammar=""),
+        replace(plain, follow_up=FollowUp((6,), options)), replace(plain, follow_up=FollowUp((), options)),
+        replace(plain, follow_up=FollowUp((5,), options[:1])), replace(plain, follow_up=None),
+        replace(plain, follow_up=FollowUp((5,), (Continuation("c", (1,)), options[1]))),
+        replace(plain, follow_up=FollowUp((5,), (Continuation("a", (4,)), options[1]))),
+    ]  # fmt: skip
+    keys = {text_key("ab" * 32, r) for r in [plain, *others]}
+    assert len(keys | {text_key("ab" * 32, plain, strict=True), text_key("cd" * 32, plain)}) == len(others) + 3
+    cold = replace(plain, temperature=0.0)
+    assert text_key("ab" * 32, cold) == text_key("ab" * 32, replace(cold, seed=9, key="other"))
