@@ -154,18 +154,16 @@ def write_onnx(source: Path, fp32: Path, int8: Path) -> None:
         onnx.save(model, fp32 / "model.onnx")
 
 
-def quantize_weights(source: Path, target: Path, bits: int = 8, accuracy: int = 0) -> None:
+def quantize_weights(source: Path, target: Path, bits: int = 8) -> None:
     """Write a graph with weights of few bits: the products' in blocks of 32, the embedding's as one int8 tensor.
 
     Only weights: dynamic quantization would scale the activations by all that is in a batch, so that a score would
     depend on which other questions are computed beside it (0.04 nats a token on this model, more on larger ones).
-    ``accuracy`` is onnxruntime's accuracy level: 0 multiplies in float32, 4 in int8, which rounds each row's
-    activations in blocks of their own. At 0, eight-bit weights are unpacked anew in every run (onnxruntime 1.32: for
-    one row 100 times as slow as at 4, for 512 rows 1.7 times).
+    They are multiplied in int8 (onnxruntime's accuracy level 4), which rounds each row's activations in blocks of their
+    own. At level 0, in float32, eight-bit weights are unpacked anew in every run (onnxruntime 1.32: for one row 100
+    times as slow, for 512 rows 1.7 times).
     """
-    quantizer = MatMulNBitsQuantizer(
-        onnx.load(source), bits=bits, block_size=32, is_symmetric=True, accuracy_level=accuracy
-    )
+    quantizer = MatMulNBitsQuantizer(onnx.load(source), bits=bits, block_size=32, is_symmetric=True, accuracy_level=4)
     quantizer.process()
     products = target.with_suffix(".products.onnx")
     onnx.save(quantizer.model.model, products)

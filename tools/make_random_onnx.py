@@ -78,7 +78,7 @@ def write_graph(folder: Path, shape: Shape, quant: str, seed: int) -> None:
             from tools.export_reference import quantize_weights
 
             logging.disable(logging.INFO)  # the quantizer reports every node
-            quantize_weights(graph, folder / "model.onnx", bits=8 if quant == "int8" else 4, accuracy=4)
+            quantize_weights(graph, folder / "model.onnx", bits=8 if quant == "int8" else 4)
 
 
 def main() -> None:
