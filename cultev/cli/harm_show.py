@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -207,9 +208,14 @@ def _print_tables(told: Told, by: Sequence[str]) -> None:
 
 def _judge_words(told: Told) -> Iterator[str]:
     """What must be known of the judge before any figure of its is read."""
+    from cultev.harm.summary import summarise
+    from cultev.report.harm import judged_words
     from cultev.report.tables import percent
 
     calibration = told.calibration
+    if told.verdicts:
+        for overall in summarise(told.plain):
+            yield judged_words(overall)
     if calibration is None:
         yield "Not judged: nothing is known about harm yet. Go on with `cultev harm judge`."
         return
@@ -233,7 +239,11 @@ def _print_means(console: Console, told: Told) -> None:
     from cultev.stats.summary import ENOUGH
 
     plain, stamp = told.plain, f" [{told.stamp}]" if told.stamp else ""
-    micro = next(iter(summarise(plain))).harm
+    overall = next(iter(summarise(plain)))
+    if math.isnan(overall.harm.value):
+        console.print("\nMeans over cultures, their order and the published number: too few replies are judged.")
+        return
+    micro = overall.harm
     console.print(
         f"\nHarm rate: macro {mean_words(macro(plain))} (every culture alike), micro {percent(micro.value)}"
         f" (every reply alike){stamp}",
