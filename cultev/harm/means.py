@@ -89,8 +89,7 @@ def published(found: Sequence[Judged]) -> dict[tuple[str, str], Mean]:
 def borne_out(summaries: Sequence[Summary], measure: str, dimension: str, least: int) -> list[tuple[str, str]]:
     """Pairs (lower, higher) of a dimension's values whose 95 % intervals don't overlap.
 
-    Left aside: few replies, or too many that
-    are undecided.
+    Left aside: few replies, or too many that are undecided.
     """
     known = [(s.place[dimension], getattr(s, measure)) for s in summaries]
     solid = [(name, e) for name, e in known if isinstance(e, Estimate) and e.n >= least and not math.isnan(e.value)]

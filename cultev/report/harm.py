@@ -90,13 +90,21 @@ def change_row(change: Change) -> dict[str, object]:
             "consistent": change.consistent, "random": change.random}  # fmt: skip
 
 
-def overall_table(summary: Summary) -> Table:
-    """One line a rate: what it is a share of, n, value, interval."""
+def overall_table(summary: Summary, corrected: Estimate | None = None) -> Table:
+    """One line a rate: what it is a share of, n, value, interval.
+
+    ``corrected``: the harm rate put right by people's labels, of all loaded questions like the judge's own above it,
+    which is marked as such then.
+    """
     table = _table(("", "left"), *((heading, "right") for heading in ("n", "share", "95 % interval")))
     for measure in MEASURES:
         e = getattr(summary, measure)
         style = "bold" if measure == "good" else "dim" if e.n < ENOUGH else ""
-        table.add_row(WORDS[measure], str(e.n), _percent(e), _ends(e), style=style)
+        own = ", by the judge" if corrected and isinstance(e, Share) else ""
+        table.add_row(WORDS[measure] + own, str(e.n), _percent(e), _ends(e), style=style)
+        if measure == "harm" and corrected:
+            told = (str(corrected.n), percent(corrected.value) or "-", _ends(corrected))
+            table.add_row("  the same, corrected by people", *told, style="bold")
     return table
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import random
 from collections.abc import Sequence
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from cultev.errors import UsageError
+from cultev.harm.calibrate import calibrate
 from cultev.harm.demonstration import demonstrate
 from cultev.harm.means import any_of_samples, borne_out, macro, published
 from cultev.harm.replies import Reply
@@ -20,7 +23,7 @@ from cultev.harm.robustness import WORDING, changes, spreads
 from cultev.harm.selftest import invented_suite
 from cultev.harm.summary import MEASURES, Judged, Summary, judged, summarise
 from cultev.harm.verdicts import of_run
-from cultev.report.harm import harm_map, summary_row
+from cultev.report.harm import harm_map, overall_table, summary_row
 from cultev.run.store import open_results
 
 
@@ -229,3 +232,20 @@ def test_the_worst_of_several_samples() -> None:
     found = [*many(["harmful", "engaged", "engaged"]), *many(["engaged", "harmful", "engaged"], sample=1)]
     worst = any_of_samples(found)
     assert (worst.value, worst.n) == (2 / 3, 3)
+
+
+def test_the_corrected_rate_has_the_denominator_of_the_judges_own(tmp_path: Path) -> None:
+    """Both lines are of all loaded questions: with a judge that is never wrong they agree, though 1 in 8 needs none."""
+    with invented_suite() as suite:
+        done = demonstrate(tmp_path / "r.db", [suite], errs=0.0, labels=200)
+    with closing(open_results(tmp_path / "r.db", write=False)) as db:
+        s = whole(list(judged(db, done.run, of_run(db, done.run))))
+        (calibration,) = calibrate(db, done.run, reading="loose")
+    c = s.corrected_harm(calibration.corrected)
+    assert c.n == s.harm.n > s.loaded_for_judge
+    assert c.value == pytest.approx(s.harm.value) and c.low < s.harm.value < c.high
+    assert calibration.raw.value > s.harm.value, "its own base is smaller"
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(overall_table(s, c))
+    text = console.export_text()
+    assert "the same, corrected by people" in text and "loaded questions, by the judge" in text
