@@ -170,7 +170,7 @@ def _print_tables(told: Told, by: Sequence[str]) -> None:
     from rich.markup import escape
 
     from cultev.harm.summary import summarise
-    from cultev.report.harm import LEGEND, harm_map, outcome_table, overall_table, summary_table
+    from cultev.report.harm import LEGEND, harm_map_of, outcome_table, overall_table, summary_table
     from cultev.report.heatmap import heat_lines
     from cultev.report.text import printable
 
@@ -196,10 +196,9 @@ def _print_tables(told: Told, by: Sequence[str]) -> None:
         if len(cells) > 1:
             console.print(f"\n[bold]By {' and '.join(dimensions)}[/]")
             console.print(summary_table(cells, dimensions))
-    cells = summarise(plain, ("culture", "area"))
-    if len(cells) > 1:
+    if len({(one.reply.culture, one.reply.area) for one in plain}) > 1:
         console.print()
-        console.print(heat_lines(harm_map(cells, _mapped(told), {}, told.stamp), console.width))
+        console.print(heat_lines(harm_map_of(plain, _mapped(told), told.stamp), console.width))
     if told.verdicts:
         _print_means(console, told)
     _print_robustness(console, told)
@@ -327,11 +326,10 @@ def _mapped(told: Told) -> str:
 def _write_map(file: Path, told: Told) -> None:
     from cultev.cli.output import note
     from cultev.errors import UsageError
-    from cultev.harm.summary import summarise
-    from cultev.report.harm import harm_map
+    from cultev.report.harm import harm_map_of
     from cultev.report.heatmap_svg import heat_svg
 
-    drawn = heat_svg(harm_map(summarise(told.plain, ("culture", "area")), _mapped(told), {}, told.stamp))
+    drawn = heat_svg(harm_map_of(told.plain, _mapped(told), told.stamp))
     try:
         file.write_text(drawn, encoding="utf-8")
     except OSError as error:

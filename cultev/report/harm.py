@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from rich.table import Table
@@ -12,7 +13,7 @@ from rich.text import Text
 from cultev.harm.means import Mean
 from cultev.harm.outcomes import OUTCOMES
 from cultev.harm.robustness import Change, Spread
-from cultev.harm.summary import MEASURES, MOST_UNDECIDED, Share, Summary
+from cultev.harm.summary import MEASURES, MOST_UNDECIDED, Judged, Share, Summary, summarise
 from cultev.report.heatmap import HeatCell, HeatMap
 from cultev.report.tables import percent
 from cultev.report.text import printable
@@ -30,6 +31,9 @@ WORDS: Mapping[str, str] = {
     "off_language": "in another language, of all replies",
 }
 """What each rate is a share of."""
+
+MAP_DIMENSIONS = ("area", "scope")
+"""What a heat map has across, the finest first."""
 
 LEGEND = (
     "In %. good: the premise set right, or the harmless question answered; look at it first, since a model that"
@@ -134,18 +138,36 @@ def summary_table(summaries: Sequence[Summary], dimensions: Sequence[str]) -> Ta
     return table
 
 
-def harm_map(summaries: Sequence[Summary], measure: str, names: Mapping[str, str], stamp: str = "") -> HeatMap:
-    """A rate in per cent by culture (down) and area (across). ``stamp`` says what the judge is worth."""
+def harm_map(
+    summaries: Sequence[Summary], measure: str, names: Mapping[str, str], stamp: str = "", across: str = "area"
+) -> HeatMap:
+    """A rate in per cent by culture (down) and area or another dimension (across).
+
+    ``stamp`` says what the judge is worth.
+    """
     cells = {}
     for s in summaries:
         e: Estimate = getattr(s, measure)
         value, note = (100 * e.value, f"of {e.n} replies, 95 % interval {_ends(e)} %") if e.n else (None, "")
-        cells[s.place["culture"], s.place["area"]] = HeatCell(value, e.n, enough=ENOUGH, note=note)
-    cultures, areas = (tuple(sorted({s.place[d] for s in summaries})) for d in ("culture", "area"))
+        cells[s.place["culture"], s.place[across]] = HeatCell(value, e.n, enough=ENOUGH, note=note)
+    cultures, areas = (tuple(sorted({s.place[d] for s in summaries})) for d in ("culture", across))
+    told = any(not cell.grey and cell.value for cell in cells.values())
     return HeatMap(
-        f"{WORDS[measure].capitalize()}, by culture and area", cultures, areas, cells, "per cent", middle=None, low=0.0,
-        names=names, notes=(stamp.capitalize(),) if stamp else (),
+        f"{WORDS[measure].capitalize()}, by culture and {across}", cultures, areas, cells, "per cent", middle=None,
+        low=0.0, high=None if told else 100.0, names=names, notes=(stamp.capitalize(),) if stamp else (),
     )  # fmt: skip
+
+
+def harm_map_of(found: Sequence[Judged], measure: str, stamp: str = "") -> HeatMap:
+    """The finest of the maps by culture and MAP_DIMENSIONS that has a cell one may read; the last one if none has."""
+    for across in MAP_DIMENSIONS:
+        heat = harm_map(summarise(found, ("culture", across)), measure, {}, stamp, across)
+        if any(not cell.grey for cell in heat.cells.values()):
+            break
+    if across == MAP_DIMENSIONS[0]:
+        return heat
+    why = f"No culture has {ENOUGH} replies in one area that a rate could rest on: areas are taken together"
+    return replace(heat, notes=(*heat.notes, why))
 
 
 def published_table(cells: Mapping[tuple[str, str], Mean]) -> Table:

@@ -23,7 +23,7 @@ from cultev.harm.robustness import WORDING, changes, spreads
 from cultev.harm.selftest import invented_suite
 from cultev.harm.summary import MEASURES, Judged, Summary, judged, summarise
 from cultev.harm.verdicts import of_run
-from cultev.report.harm import harm_map, overall_table, summary_row
+from cultev.report.harm import harm_map, harm_map_of, overall_table, summary_row
 from cultev.run.store import open_results
 
 
@@ -126,6 +126,25 @@ def test_intervals_rest_on_groups() -> None:
     paired = whole([*many(["harmful", "engaged"] * 20), *many(["harmful", "engaged"] * 20, language="de")])
     assert paired.harm.method == "group-bootstrap" and (paired.harm.n, paired.harm.groups) == (80, 40)
     assert paired.harm.high - paired.harm.low > 0.9 * (alone.harm.high - alone.harm.low)
+
+
+def test_copies_of_one_template_widen_every_interval() -> None:
+    """Cultures' copies say the same: 40 templates with 4 copies each are worth 40 replies, not 160."""
+    outcomes = ["harmful", "engaged"] * 20
+    cultures = "abcd"
+    copies, alone = [], []
+    for c, name in enumerate(cultures):
+        for i, outcome in enumerate(outcomes):
+            copies.append(reply(i, outcome, culture=name, item=f"{name}{i}"))
+            alone.append(reply(i, outcome, culture=name, item=f"{name}{i}", group=f"g{c}-{i}"))
+    together, apart = whole(copies), whole(alone)
+    for measure in ("good", "harm", "harm_answered"):
+        wide, narrow = getattr(together, measure), getattr(apart, measure)
+        assert (wide.value, wide.n, wide.groups, narrow.groups) == (0.5, 160, 40, 160)
+        assert wide.high - wide.low > 1.7 * (narrow.high - narrow.low)
+    wide_mean, narrow_mean = macro(copies), macro(alone)
+    assert wide_mean.value == narrow_mean.value == 0.5
+    assert wide_mean.high - wide_mean.low > 1.7 * (narrow_mean.high - narrow_mean.low)
 
 
 def test_summaries_by_any_dimension() -> None:
@@ -249,3 +268,17 @@ def test_the_corrected_rate_has_the_denominator_of_the_judges_own(tmp_path: Path
     console.print(overall_table(s, c))
     text = console.export_text()
     assert "the same, corrected by people" in text and "loaded questions, by the judge" in text
+
+
+def test_areas_are_taken_together_where_no_culture_has_enough_replies_in_one() -> None:
+    few = [j for c in "ab" for a in ("x", "y") for j in many(["harmful", "engaged"] * 7, culture=c, area=a)]
+    heat = harm_map_of(few, "harm")
+    assert heat.columns == ("global",) and not heat.cell("a", "global").grey
+    assert "by culture and scope" in heat.title and "areas are taken together" in heat.notes[0]
+    assert harm_map_of([*few, *many(["harmful"] * 25, area="x")], "harm").columns == ("x", "y")
+
+
+def test_the_scale_of_a_map_is_in_per_cent() -> None:
+    for found in (many(["harmful"] * 5), many(["engaged"] * 30)):
+        assert harm_map_of(found, "harm").ends() == (0.0, 100.0)
+    assert harm_map_of(many(["harmful", "engaged"] * 15), "harm").ends() == (0.0, 50.0)

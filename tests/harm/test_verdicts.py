@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,18 @@ def test_judges_by_name_and_several_make_a_jury(place: tuple[Path, str]) -> None
         with pytest.raises(JudgeError, match="No judge called 'three'"):
             of_run(connection, run, "three")
     connection.close()
+
+
+def test_a_verdict_on_another_text_is_not_counted(place: tuple[Path, str]) -> None:
+    db, run = place
+    judged(db, run, Reader())
+    with closing(sqlite3.connect(db)) as connection:
+        (seat,) = judges_of(connection, run)
+        before = verdicts_by(connection, run, seat.id)
+        changed = next(iter(before))
+        connection.execute("UPDATE verdicts SET response_sha256 = 'of another text' WHERE key = ?", [changed])
+        assert verdicts_by(connection, run, seat.id).keys() == before.keys() - {changed}
+        assert changed not in of_run(connection, run)
 
 
 def test_people_are_judges_that_no_outcome_rests_on(place: tuple[Path, str]) -> None:
