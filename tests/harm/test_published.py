@@ -34,7 +34,7 @@ def test_single_questions_by_usual_names(tmp_path: Path) -> None:
     )
     found = read(tmp_path, text, "single", scope="global")
     assert (len(found.items), found.repeated, found.mended) == (3, 1, 3)
-    assert found.unread == ("Index", "Other")
+    assert found.unread == ("Other",)
     with built(tmp_path, found) as suite:
         items = list(suite.items())
         assert suite.license == "LicenseRef-unknown"
