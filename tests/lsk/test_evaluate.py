@@ -37,6 +37,26 @@ def test_items_unknown_to_one_policy_are_left_out_for_all() -> None:
     assert len({s.accuracy.n for s in found.standings}) == 1
 
 
+def test_policies_see_nothing_of_the_test_items() -> None:
+    """The test items, more of them than of the others, say the contrary: nobody may follow them."""
+    cell = np.repeat(np.arange(8), 30)
+    items = items_of(cell)
+    held = held_out(items, 0.6)
+    trained = np.where(np.arange(8) % 4 == 3, 2, 1)
+    known = np.where(held, 3, trained[cell])
+    table = OutcomeTable.of_right(items, CODES, known[:, None] == np.arange(4))
+    found = evaluate(table, [English(), BestSingle(), Paper(), Shrunk(), Gated()], held)
+    probe = items_of(np.arange(8))
+    for name in ("paper", "shrunk", "gated"):
+        assert found.routers[name].route(probe).tolist() == trained.tolist(), name
+    assert set(found.routers["best-single"].route(probe).tolist()) == {1}
+    assert {s.accuracy.value for s in found.standings} == {0.0}
+    # Read the other way round, every policy takes the language that it must not have seen before.
+    whole = evaluate(table, [BestSingle(), Paper(), Shrunk(), Gated()], ~held)
+    for name, router in whole.routers.items():
+        assert set(router.route(probe).tolist()) == {3}, name
+
+
 def entries(picks: list[list[int]], gold: list[int]) -> OutcomeTable:
     items = items_of(np.zeros(len(gold), dtype=np.intp))
     made = [
