@@ -8,7 +8,7 @@ import pytest
 from cultev.lsk.evaluate import evaluate
 from cultev.lsk.gate import Gated
 from cultev.lsk.oracle import ceiling, cell_oracle
-from cultev.lsk.policies import BestSingle, English, EqualVote, Paper, Shrunk
+from cultev.lsk.policies import BestSingle, CultureLanguage, English, EqualVote, Paper, Shrunk
 from cultev.lsk.splits import held_out
 from cultev.lsk.table import Entry, OutcomeTable
 from tests.lsk.tables import CODES, drawn, items_of, planted
@@ -55,6 +55,20 @@ def test_policies_see_nothing_of_the_test_items() -> None:
     whole = evaluate(table, [BestSingle(), Paper(), Shrunk(), Gated()], ~held)
     for name, router in whole.routers.items():
         assert set(router.route(probe).tolist()) == {3}, name
+
+
+def test_policies_that_answer_as_english_does_are_no_comparison() -> None:
+    """Holm counts those that claim something only: any number of policies equal to English changes no p value."""
+    table = drawn(planted(12, 0.95, 0.2), 16)
+    few = evaluate(table, [Gated(), BestSingle()])
+    same = [CultureLanguage({}, name=f"same{i}") for i in range(5)]
+    many = evaluate(table, [Gated(), BestSingle(), English(), *same])
+    found = {s.policy: s for s in many.standings}
+    assert [found[s.policy].adjusted for s in few.standings] == [s.adjusted for s in few.standings]
+    claims = [s for s in few.standings if s.against.gained or s.against.lost]
+    assert claims and min(s.against.p for s in claims) > 0
+    assert few.standings[0].adjusted == pytest.approx(len(claims) * few.standings[0].against.p)
+    assert {found[name].adjusted for name in ("english", "same0", "same4")} == {1.0}
 
 
 def entries(picks: list[list[int]], gold: list[int]) -> OutcomeTable:

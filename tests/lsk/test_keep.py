@@ -121,6 +121,12 @@ def test_a_small_trial_does_not_take_the_place_of_the_full_map(tmp_path: Path) -
                 find_map(db, path, wanted="ffff")
 
 
+def test_a_map_that_leaned_on_another_is_another_map() -> None:
+    plain, lent = mapped(), mapped(prior="tiny (F16, gguf)")
+    assert len({map_id(plain), map_id(lent), map_id(mapped(prior="other (F16, gguf)"))}) == 3
+    assert map_id(lent) == map_id(mapped(prior="tiny (F16, gguf)", shipped="english", training=3)), "what it found"
+
+
 def test_damaged_and_newer_maps() -> None:
     whole = json.loads(mapped().to_json())
     for text, telling in (
