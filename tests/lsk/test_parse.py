@@ -160,7 +160,8 @@ def test_negation_is_not_guessed() -> None:
 WRONG = {
     "en": "{} is wrong", "zh": "{}是错的", "fr": "{} est incorrecte", "es": "{} es incorrecto", "pt": "{} está errado",
     "de": "{} ist falsch", "it": "{} è sbagliato", "ru": "{} неправильно", "ja": "{}は間違いです",
-    "ko": "{} 틀렸습니다", "vi": "{} là sai", "th": "{} ผิด", "ar": "{} خطأ", "hi": "{} गलत है", "tr": "{} yanlıştır", "bn": "{} ভুল",
+    "ko": "{} 틀렸습니다", "vi": "{} là sai", "th": "{} ผิด",
+    "ar": "{} خطأ", "hi": "{} गलत है", "tr": "{} yanlıştır", "bn": "{} ভুল",
 }  # fmt: skip
 
 
