@@ -36,7 +36,7 @@ def evaluate(model: str | None, words: Words, db: Path, as_json: bool, as_csv: b
     form = output_form(as_json, as_csv)
     if words.held_out == 0:
         raise UsageError("Without held-out items there is nothing to test on.", "Leave --held-out at 0.5.")
-    with session(model, words, db) as at:
+    with session(model, words, db, tried=True) as at:
         training = at.learn()
         facts, found = _facts(at, training)
         keep_map(at.journal, at.make_map(training, found.gated))
@@ -109,7 +109,8 @@ def summarise(
     full = expected_full(training, at.filler.costs(at.training)) if at.words.halving else spent
     if found.halved is not None:
         spent = found.halved.tokens_spent
-        facts["halving_agrees"] = found.halved.same
+        if spent:
+            facts["halving_agrees"] = found.halved.same
     facts |= {
         "tokens_full": full,
         "tokens_spent": spent,
@@ -172,7 +173,11 @@ def _sentences(facts: dict[str, Any], found: Study) -> list[str]:
         f"What ships: {found.gated.shipped} ({found.gated.reason}).",
         f"Tokens: halving takes {facts['tokens_spent']:,} of {facts['tokens_full']:,}"
         f" ({100 * facts['tokens_share']:.0f} %)"
-        + (f" and sends {100 * found.halved.same:.0f} % of the items the same way." if found.halved else "."),
+        + (
+            f" and sends {100 * found.halved.same:.0f} % of the items the same way."
+            if found.halved and "halving_agrees" in facts
+            else "."
+        ),
     ]
     if "planted_recall" in facts:
         lines.append(

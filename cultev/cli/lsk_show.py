@@ -34,29 +34,22 @@ if TYPE_CHECKING:
 @click.option(
     "--svg", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the heat map into FILE."
 )
+@click.option("--map", "map_id", metavar="ID", help="This map, where there are several. [default: of the most items]")
 @db_option
 @table_options
-def show(model: str | None, suite: str | None, svg: Path | None, db: Path, as_json: bool, as_csv: bool) -> None:
+def show(
+    model: str | None, suite: str | None, svg: Path | None, map_id: str | None, db: Path, as_json: bool, as_csv: bool
+) -> None:
     """Show the map of MODEL: which language for which culture and topic, and what that rests on.
 
     Without MODEL and --suite, the results file must hold the maps of one model and suite only.
     """
-    from contextlib import closing
-
     from cultev.backend.load import find_model, identify
     from cultev.cli.output import output_form
-    from cultev.lsk.keep import find_map
-    from cultev.run.store import open_results
-    from cultev.suite.store import open_suite
 
     output_form(as_json, as_csv)
     sha256 = identify(find_model(model)) if model else ""
-    content = ""
-    if suite:
-        with open_suite(suite) as opened:
-            content = opened.content_hash
-    with closing(open_results(db, write=False)) as connection:
-        name, found = find_map(connection, db, sha256, content)
+    name, found = kept_map(db, sha256, suite, map_id)
     heat = heat_map(found)
     if svg is not None:
         from cultev.report.heatmap_svg import heat_svg
@@ -71,6 +64,30 @@ def show(model: str | None, suite: str | None, svg: Path | None, db: Path, as_js
         click.echo()
         console = Console(highlight=False, markup=False, emoji=False)
         console.print(heat_lines(heat, console.width))
+
+
+def kept_map(db: Path, sha256: str, suite_name: str | None, map_id: str | None) -> tuple[str, LanguageMap]:
+    """A map of the results file and its id; where it is one of several and wasn't named, a note says which it is."""
+    from contextlib import closing
+
+    from cultev.cli.output import note
+    from cultev.lsk.keep import find_map
+    from cultev.run.store import open_results
+    from cultev.suite.store import open_suite
+
+    content = ""
+    if suite_name:
+        with open_suite(suite_name) as suite:
+            content = suite.content_hash
+    with closing(open_results(db, write=False)) as connection:
+        name, found, others = find_map(connection, db, sha256, content, map_id or "")
+    if others and not map_id:
+        maps = "another map" if len(others) == 1 else f"{len(others)} other maps"
+        note(
+            f"Map {name}: learned from {found.training} items in {' '.join(found.languages)}; {maps} of this model and"
+            f" suite: --map {' | '.join(others)}"
+        )
+    return name, found
 
 
 def heat_map(found: LanguageMap) -> HeatMap:
