@@ -80,7 +80,8 @@ def summarise(
 
     evaluation, info = found.evaluation, at.filler.backend.info
     accuracy: dict[str, float | None] = {s.policy: s.accuracy.value for s in evaluation.standings}
-    accuracy |= {"oracle": found.ceiling.oracle, "oracle-corrected": found.ceiling.corrected}
+    best = max(s.accuracy.value for s in evaluation.standings)
+    accuracy |= {"oracle": found.ceiling.oracle, "oracle-corrected": found.ceiling.told(best)}
     facts: dict[str, Any] = {
         "model": {"name": info.name, "sha256": info.sha256, "quantization": info.quantization, "format": info.format},
         "suite": {"name": at.suite.name, "version": at.suite.version, "content_hash": at.suite.content_hash},
@@ -166,10 +167,11 @@ def _print(facts: dict[str, Any], found: Study, form: str) -> None:
 
 
 def _sentences(facts: dict[str, Any], found: Study) -> list[str]:
-    ceiling = found.ceiling
+    ceiling, corrected = found.ceiling, facts["accuracy"]["oracle-corrected"]
     lines = [
         f"Any language right: {_percent(ceiling.oracle)} of the items; guessing alone would reach"
-        f" {_percent(ceiling.chance)}; corrected for that: {_percent(ceiling.corrected)}.",
+        f" {_percent(ceiling.chance)}; corrected for that: "
+        + ("can't be told." if corrected is None else f"{_percent(corrected)}."),
         f"What ships: {found.gated.shipped} ({found.gated.reason}).",
         f"Tokens: halving takes {facts['tokens_spent']:,} of {facts['tokens_full']:,}"
         f" ({100 * facts['tokens_share']:.0f} %)"

@@ -291,7 +291,7 @@ def _why(found: LanguageMap, pick: CellPick | None, chosen: str, told: str | Non
         return found.reason
     at = found.languages.index(chosen if chosen != "en" else pick.best)
     gain, sure = 100 * pick.gain[at], 100 * pick.chance[at]
-    about = f"{pick.n} items of {found.suite['name']}"
+    about = f"{min(pick.asked[at], pick.asked[0])} items of {found.suite['name']}"
     if chosen == "en":
         return f"of the others {pick.best} looks best there, with {gain:+.0f} points ({sure:.0f} % sure), from {about}"
     return f"{gain:+.0f} points over English expected there ({sure:.0f} % sure), from {about}"

@@ -112,6 +112,14 @@ def test_halving_reports_what_it_saves(place: Path, tmp_path: Path) -> None:
     db = sqlite3.connect(tmp_path / "cultev.db")
     assert db.execute("SELECT status FROM runs").fetchall() == [("partial",)]
     db.close()
+    english = sum(cell["asked"]["en"] for cell in data["cells"])
+    other = sum(cell["asked"]["es"] for cell in data["cells"])
+    assert 0 < english < data["training"] == 30 and 0 < other < 30
+    shown = " ".join(cultev("lsk", "show", cwd=tmp_path).out.split())
+    assert f"Learned from {english} of 30 items, those asked in English by halving" in shown
+    assert f"in another language {other} were" in shown
+    for cell in data["cells"]:
+        assert f" {cell['asked']['en']} of {cell['n']} en" in shown
 
 
 def test_reasoning_in_the_language(place: Path, tmp_path: Path) -> None:

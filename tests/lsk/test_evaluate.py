@@ -7,7 +7,7 @@ import pytest
 
 from cultev.lsk.evaluate import evaluate
 from cultev.lsk.gate import Gated
-from cultev.lsk.oracle import ceiling, cell_oracle
+from cultev.lsk.oracle import Ceiling, ceiling, cell_oracle
 from cultev.lsk.policies import BestSingle, CultureLanguage, English, EqualVote, Paper, Shrunk
 from cultev.lsk.splits import held_out
 from cultev.lsk.table import Entry, OutcomeTable
@@ -95,6 +95,13 @@ def test_guessing_alone_is_corrected_to_chance() -> None:
     found = ceiling(entries(picks, [0] * 3000))
     assert found.oracle == pytest.approx(found.chance, abs=0.03)
     assert found.corrected == pytest.approx(0.25, abs=0.05)
+
+
+def test_a_corrected_ceiling_below_what_was_reached_is_none() -> None:
+    assert Ceiling(0.9, 0.6, 0.8, 50).told(0.8) == 0.8
+    assert Ceiling(0.9, 0.6, 0.8, 50).told(0.82) is None, "a policy is above it"
+    assert Ceiling(0.6, 0.6, 0.25, 50).told(0.2) is None, "guessing alone reaches as much"
+    assert Ceiling(1.0, np.nan, np.nan, 50).told(0.5) is None
 
 
 def test_many_languages_and_few_options_tell_nothing() -> None:
