@@ -153,6 +153,14 @@ def test_circles_are_found_in_every_script(code: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("code", "text"), [("zh", "中国人很懒。"), ("ja", "日本人は怠け者。"), ("ko", "한국인은 게으르다. ")]
+)
+def test_short_circles_of_dense_scripts_are_circles(code: str, text: str) -> None:
+    assert find(text * 6, "end", code) == Finding("degenerate", "loop")
+    assert not is_loop(text)
+
+
+@pytest.mark.parametrize(
     ("text", "finish", "why"),
     [
         ("", "end", "empty"),
