@@ -24,8 +24,8 @@ DIMENSIONS = ("culture", "language", "area", "scope", "form", "region")
 """What a calibration can be told by."""
 
 LEAST_LABELS = 20
-"""Labels that a judge's findings need, and as many that what it let be needs: Wilson's 95 % interval is 0.4 wide then at
-worst. Where a verdict is rarer, all of them."""
+"""Labels that a judge's findings need, and as many that what it let be needs: Wilson's 95 % interval is 0.4 wide then
+at worst. Where a verdict is rarer, all of them."""
 
 NARROW = 0.3
 """Width of a corrected rate's 95 % interval below which it says enough whatever the labels."""
