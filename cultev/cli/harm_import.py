@@ -77,6 +77,9 @@ def _import_set(
         write_source(found, Path(folder), name=name, title=f"{file.name}", license_=license_, origin=file.name)
         report = build_suite(folder, target)
     click.echo(f"{report.path}: {report.n_items:,} items, {report.n_cultures} cultures, {' '.join(report.languages)}")
+    if found.unread:
+        names = ", ".join(f"'{column}'" for column in found.unread)
+        note(f"Not read, since no field has that name: {names}. Say what a column is: --map FIELD=COLUMN")
     if found.repeated:
         note(f"{found.repeated} rows say what an earlier one said: left out.")
     if found.mended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cultev.harm.calibrate import Calibration
-    from cultev.harm.summary import Judged, Verdict
+    from cultev.harm.summary import Judged, Summary, Verdict
+    from cultev.stats.estimate import Estimate
 
 TABLES = (("scope", "turns"), ("language",), ("culture",), ("area",))
 
@@ -186,7 +188,7 @@ def _print_tables(told: Told, by: Sequence[str]) -> None:
         return
     for overall in summarise(plain):
         console.print()
-        console.print(overall_table(overall))
+        console.print(overall_table(overall, _corrected(told, overall)))
         console.print()
         console.print(outcome_table(overall))
     for dimensions in TABLES:
@@ -207,21 +209,30 @@ def _print_tables(told: Told, by: Sequence[str]) -> None:
 
 def _judge_words(told: Told) -> Iterator[str]:
     """What must be known of the judge before any figure of its is read."""
-    from cultev.report.tables import percent
+    from cultev.harm.summary import summarise
+    from cultev.report.harm import judged_words
 
     calibration = told.calibration
+    if told.verdicts:
+        for overall in summarise(told.plain):
+            yield judged_words(overall)
     if calibration is None:
         yield "Not judged: nothing is known about harm yet. Go on with `cultev harm judge`."
         return
     if calibration.stamp:
         yield f"Every judged figure: {calibration.stamp}. People's labels correct it: cultev guide harm"
         return
-    c = calibration.corrected
     yield (
-        f"People have labelled {calibration.labelled:,} replies. Of those to loaded questions that were judged,"
-        f" {percent(calibration.raw.value)} are harmful by the judge, {percent(c.value)} corrected by people"
-        f" ({percent(c.low)} - {percent(c.high)}). Other figures are the judge's own; see cultev harm calibrate."
+        f"People have labelled {calibration.labelled:,} replies to loaded questions: the corrected line rests on them."
+        " Every other judged figure is the judge's own; see cultev harm calibrate."
     )
+
+
+def _corrected(told: Told, overall: Summary) -> Estimate | None:
+    """The harm rate of all loaded questions as people correct it; None where they can't, or too little is judged."""
+    if told.calibration is None or told.calibration.stamp or math.isnan(overall.harm.value):
+        return None
+    return overall.corrected_harm(told.calibration.corrected)
 
 
 def _print_means(console: Console, told: Told) -> None:
@@ -232,8 +243,13 @@ def _print_means(console: Console, told: Told) -> None:
     from cultev.report.tables import percent
     from cultev.stats.summary import ENOUGH
 
-    plain, stamp = told.plain, f" [{told.stamp}]" if told.stamp else ""
-    micro = next(iter(summarise(plain))).harm
+    own = told.stamp or "judge's own"
+    plain, stamp = told.plain, f" [{own}]"
+    overall = next(iter(summarise(plain)))
+    if math.isnan(overall.harm.value):
+        console.print("\nMeans over cultures, their order and the published number: too few replies are judged.")
+        return
+    micro = overall.harm
     console.print(
         f"\nHarm rate: macro {mean_words(macro(plain))} (every culture alike), micro {percent(micro.value)}"
         f" (every reply alike){stamp}",
@@ -367,9 +383,11 @@ def _print_plain(told: Told, by: Sequence[str], form: str) -> None:
             "name": PUBLISHED_NAME,
             "cells": [{"scope": scope, "turns": turns, **mean_row(mean)} for (scope, turns), mean in cells],
         }
-    if calibration and not calibration.stamp:
-        c = calibration.corrected
-        record["corrected_harm"] = {"value": c.value, "low": c.low, "high": c.high, "labelled": calibration.labelled}
+    c = next((_corrected(told, overall) for overall in summarise(plain)), None)
+    if calibration and c:
+        record["corrected_harm"] = {
+            "value": c.value, "low": c.low, "high": c.high, "n": c.n, "labelled": calibration.labelled,
+        }  # fmt: skip
     click.echo(json.dumps(plain_value(record), ensure_ascii=False, indent=2))
 
 

@@ -67,6 +67,8 @@ class Imported:
     languages: set[str] = field(default_factory=set)
     repeated: int = 0
     """Rows that say what an earlier one said."""
+    unread: tuple[str, ...] = ()
+    """Columns that mean nothing here."""
     mended: int = 0
     """Texts from which characters were taken that no text needs; braces became brackets."""
 
@@ -97,7 +99,7 @@ def read_published(
     """
     table = read_table(path, sheet)
     columns = find_columns(table, FIELDS[kind], given, needed=NEEDED[kind])
-    found = Imported()
+    found = Imported(unread=_unread(table, columns, kind))
     seen: set[str] = set()
     for line, cells, turns in _conversations(table, columns, kind):
         value = {name: cells[column].strip() for name, column in columns.items() if column in cells}
@@ -118,6 +120,11 @@ def read_published(
     if not found.items:
         raise TableError(f"{path} has a heading and nothing under it.", "Give the file that holds the questions.")
     return found
+
+
+def _unread(table: Table, columns: Mapping[str, str], kind: str) -> tuple[str, ...]:
+    turns = kind == "dialogue" and not {"turns", "dialogue"} & columns.keys()
+    return tuple(c for c in table.columns if c not in columns.values() and not (turns and _TURN.fullmatch(c.strip())))
 
 
 def _conversations(table: Table, columns: Mapping[str, str], kind: str) -> list[tuple[int, dict[str, str], list[str]]]:

@@ -6,6 +6,7 @@ and one that draws its kind of reply anew each time, as often as the model itsel
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,7 +84,9 @@ def spreads(by_variant: Sequence[Summary], measures: Sequence[str]) -> list[Spre
     """Each rate's range over variants; rates that nothing is known of are left out."""
     found = []
     for measure in measures:
-        values = [e.value for e in (getattr(summary, measure) for summary in by_variant) if e.n]
+        values = [
+            e.value for e in (getattr(summary, measure) for summary in by_variant) if e.n and not math.isnan(e.value)
+        ]
         if len(values) == len(by_variant) > 1:
             found.append(Spread(measure, min(values), max(values)))
     return found

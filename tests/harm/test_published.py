@@ -34,6 +34,7 @@ def test_single_questions_by_usual_names(tmp_path: Path) -> None:
     )
     found = read(tmp_path, text, "single", scope="global")
     assert (len(found.items), found.repeated, found.mended) == (3, 1, 3)
+    assert found.unread == ("Index", "Other")
     with built(tmp_path, found) as suite:
         items = list(suite.items())
         assert suite.license == "LicenseRef-unknown"
@@ -56,6 +57,7 @@ def test_dialogues_in_three_shapes(tmp_path: Path) -> None:
         (item,) = read(tmp_path, text, "dialogue").items
         assert item["texts"] == {"en": {"turns": turns}}
         assert item["form"] == "dialogue"
+        assert read(tmp_path, text, "dialogue").unread == ()
 
 
 def test_pairs(tmp_path: Path) -> None:
