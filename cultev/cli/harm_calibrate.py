@@ -24,7 +24,7 @@ LEGEND = (
     " its interval. R-G: corrected by error rates instead (Rogan and Gladen). sens., spec.: of the harmful replies, how"
     " many it finds; of the others, how many it leaves alone. kappa: agreement with people beyond chance. !: "
     "uncalibrated"
-    " judge: without labels, or saying little more than a coin would."
+    " judge: with fewer than 20 labels on either side of its verdicts, or saying little more than a coin would."
 )
 
 
@@ -57,6 +57,7 @@ def calibrate(
     from cultev.cli.harm_judge import harm_run
     from cultev.cli.output import emit_table, folded, note, output_form
     from cultev.errors import JudgeError
+    from cultev.harm.calibrate import LEAST_LABELS
     from cultev.harm.calibrate import calibrate as compute
     from cultev.run.store import explained, open_results
 
@@ -89,6 +90,8 @@ def calibrate(
         why = (
             "nobody has labelled any of these replies"
             if not all_of_it.labelled
+            else f"{all_of_it.labelled} labels are too few, {LEAST_LABELS} are needed on each side of its verdicts"
+            if not all_of_it.enough and all_of_it.errors.calibrated
             else f"sensitivity + specificity - 1 is {all_of_it.errors.informed:.2f}: it says little more than a coin"
             if not math.isnan(all_of_it.errors.informed)
             else "people's labels are all alike"

@@ -13,7 +13,7 @@ import click
 from cultev.cli.options import db_option, engine_options, table_options
 
 if TYPE_CHECKING:
-    from cultev.backend.types import EngineSettings
+    from cultev.backend.types import EngineSettings, ModelInfo
     from cultev.harm.judges.asking import ModelJudge
     from cultev.harm.judges.classifier import Classifier
     from cultev.harm.replies import Reply
@@ -108,6 +108,7 @@ def judge(
         head = harm_run(journal.connection, run)
         _check_self(head, digest, same_model)
         with _loaded(path, settings, kind, language, harm_labels) as asker:
+            _note_kin(head, getattr(asker, "info", None), digest)
             who, todo = _prepare(journal, head["id"], asker, everything=everything, again=again)
             if not todo:
                 note(f"Nothing is left for {asker.name} to judge in run {head['id']}.")
@@ -127,6 +128,20 @@ def _check_self(head: dict[str, str], digest: str, allowed: bool) -> None:
             "Use another model, or say so: --same-model",
         )
     note("A model judges its own replies: read every number as its own opinion of itself.")
+
+
+def _note_kin(head: dict[str, str], info: ModelInfo | None, digest: str) -> None:
+    """Say that the judge is the tested model in another file: quantized otherwise, or in another format."""
+    from cultev.cli.output import note
+    from cultev.report.text import printable
+
+    if info is None or head["model"] == digest or info.architecture != head["architecture"]:
+        return
+    if info.name.casefold() == head["model_name"].casefold():
+        note(
+            f"The judge has the name and architecture of the model that was tested ({printable(info.name)}): it may be"
+            " the same one in another file, and likes its own replies. Better ask another model."
+        )
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ def evaluate(model: str | None, words: Words, db: Path, as_json: bool, as_csv: b
     form = output_form(as_json, as_csv)
     if words.held_out == 0:
         raise UsageError("Without held-out items there is nothing to test on.", "Leave --held-out at 0.5.")
-    with session(model, words, db) as at:
+    with session(model, words, db, tried=True) as at:
         training = at.learn()
         facts, found = _facts(at, training)
         keep_map(at.journal, at.make_map(training, found.gated))
@@ -80,7 +80,8 @@ def summarise(
 
     evaluation, info = found.evaluation, at.filler.backend.info
     accuracy: dict[str, float | None] = {s.policy: s.accuracy.value for s in evaluation.standings}
-    accuracy |= {"oracle": found.ceiling.oracle, "oracle-corrected": found.ceiling.corrected}
+    best = max(s.accuracy.value for s in evaluation.standings)
+    accuracy |= {"oracle": found.ceiling.oracle, "oracle-corrected": found.ceiling.told(best)}
     facts: dict[str, Any] = {
         "model": {"name": info.name, "sha256": info.sha256, "quantization": info.quantization, "format": info.format},
         "suite": {"name": at.suite.name, "version": at.suite.version, "content_hash": at.suite.content_hash},
@@ -109,7 +110,8 @@ def summarise(
     full = expected_full(training, at.filler.costs(at.training)) if at.words.halving else spent
     if found.halved is not None:
         spent = found.halved.tokens_spent
-        facts["halving_agrees"] = found.halved.same
+        if spent:
+            facts["halving_agrees"] = found.halved.same
     facts |= {
         "tokens_full": full,
         "tokens_spent": spent,
@@ -165,14 +167,19 @@ def _print(facts: dict[str, Any], found: Study, form: str) -> None:
 
 
 def _sentences(facts: dict[str, Any], found: Study) -> list[str]:
-    ceiling = found.ceiling
+    ceiling, corrected = found.ceiling, facts["accuracy"]["oracle-corrected"]
     lines = [
         f"Any language right: {_percent(ceiling.oracle)} of the items; guessing alone would reach"
-        f" {_percent(ceiling.chance)}; corrected for that: {_percent(ceiling.corrected)}.",
+        f" {_percent(ceiling.chance)}; corrected for that: "
+        + ("can't be told." if corrected is None else f"{_percent(corrected)}."),
         f"What ships: {found.gated.shipped} ({found.gated.reason}).",
         f"Tokens: halving takes {facts['tokens_spent']:,} of {facts['tokens_full']:,}"
         f" ({100 * facts['tokens_share']:.0f} %)"
-        + (f" and sends {100 * found.halved.same:.0f} % of the items the same way." if found.halved else "."),
+        + (
+            f" and sends {100 * found.halved.same:.0f} % of the items the same way."
+            if found.halved and "halving_agrees" in facts
+            else "."
+        ),
     ]
     if "planted_recall" in facts:
         lines.append(

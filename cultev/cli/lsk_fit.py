@@ -225,8 +225,10 @@ class Session:
 
 
 @contextlib.contextmanager
-def session(model: str | None, words: Words, db: Path) -> Iterator[Session]:
+def session(model: str | None, words: Words, db: Path, *, tried: bool = False) -> Iterator[Session]:
     """Open everything, refusing first whatever could only fail after hours of asking.
+
+    ``tried``: something is tried on the test items now, so that they must be enough.
 
     Raises:
         CultevError: whatever is wrong with model, suite, words or results file.
@@ -261,7 +263,7 @@ def session(model: str | None, words: Words, db: Path) -> Iterator[Session]:
                 "Ask for fewer languages, or take another suite: cultev suites list",
             )
         survey(suite, design.protocol())
-        mask = test_mask(items_of(items), words.held_out)
+        mask = test_mask(items_of(items), words.held_out, tried=tried)
         prior = _prior(words, suite)
         journal = stack.enter_context(Journal(db))
         most = tuple(budgets.most(items, design.languages, words.max_tokens, design.translate).items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from contextlib import closing
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ SPARE_TOKENS = 300
 @click.option("--topic", metavar="ID", help="What it is about. [default: told from its likeness to the suite's items]")
 @click.option("--question-language", metavar="CODE", help="What it is written in. [default: detected]")
 @click.option("--think-in", metavar="CODE", help="Think in this language instead of the map's.")
-@click.option("--map", "map_file", type=click.Path(path_type=Path), metavar="FILE", help="Use this exported map.")
+@click.option("--map", "map_word", metavar="FILE|ID", help="Use this exported map, or this one of the results file.")
 @click.option("--suite", "-s", "suite_name", metavar="NAME|FILE", help="The suite the map was learned from.")
 @click.option("--embedder", metavar="MODEL", help="The embedding model, for a map whose clusters rest on one.")
 @click.option(
@@ -42,13 +42,13 @@ SPARE_TOKENS = 300
 @db_option
 def ask(
     question: str, model: str | None, options: tuple[str, ...], culture: str | None, topic: str | None,
-    question_language: str | None, think_in: str | None, map_file: Path | None, suite_name: str | None,
+    question_language: str | None, think_in: str | None, map_word: str | None, suite_name: str | None,
     embedder: str | None, max_tokens: int, as_json: bool, settings: EngineSettings, db: Path,
 ) -> None:  # fmt: skip
     """Ask MODEL a QUESTION of your own, in the language in which its map says that it knows such things best.
 
     The question may be in any language. The model thinks in the map's language and, as a check, in English; you see
-    both answers, and whether they agree. The map is the results file's, or an exported one (--map).
+    both answers, and whether they agree. The map is the results file's, or an exported one (--map FILE).
     """
     from cultev.backend.load import find_model, identify
     from cultev.cli.output import emit_record
@@ -60,7 +60,7 @@ def ask(
 
     _check_question(question, options)
     path = find_model(model)
-    found = _the_map(map_file, db, identify(path), suite_name)
+    found = _the_map(map_word, db, identify(path), suite_name)
     code, sure = _language_of(question, question_language, found)
     longest = budgets.most([], [*found.languages, *([language(think_in).code] if think_in else [])], max_tokens, "cot")
     needs = functools.partial(_needs, question, options, max(longest.values()))
@@ -94,20 +94,22 @@ def ask(
 @click.argument("model", required=False)
 @click.option("--suite", "-s", metavar="NAME|FILE", help="The suite it was learned from.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Where to.")
+@click.option("--map", "map_id", metavar="ID", help="This map, where there are several. [default: of the most items]")
 @click.option("--force", is_flag=True, help="Replace FILE.")
 @db_option
-def export_map(model: str | None, suite: str | None, output: Path, force: bool, db: Path) -> None:
+def export_map(model: str | None, suite: str | None, output: Path, map_id: str | None, force: bool, db: Path) -> None:
     """Write the map of MODEL into a file of a few kB, to use elsewhere or to lend to another model.
 
     The file holds no question and no answer: which model and suite it is of, and what was learned, cell by cell.
     """
     from cultev.backend.load import find_model, identify
+    from cultev.cli.lsk_show import kept_map
     from cultev.cli.output import note
     from cultev.lsk.mapfile import map_hash, write_map
     from cultev.models.files import require_new, whole
 
     require_new(output, force=force)
-    found = _of_results(db, identify(find_model(model)) if model else "", suite)
+    found = kept_map(db, identify(find_model(model)) if model else "", suite, map_id)[1]
     with whole(output) as part:
         part.write_bytes(write_map(found))
     note(f"{found.model['name']} on {found.suite['name']} {found.suite['version']}: {len(found.picks)} cells.")
@@ -167,28 +169,18 @@ def _needs(question: str, options: tuple[str, ...], budget: int) -> int:
     return len(question.encode()) + 2 * sum(len(text.encode()) + 2 for text in options) + budget + 2 * SPARE_TOKENS
 
 
-def _the_map(map_file: Path | None, db: Path, sha256: str, suite_name: str | None) -> LanguageMap:
-    """The exported map, or the results file's, of this model."""
+def _the_map(word: str | None, db: Path, sha256: str, suite_name: str | None) -> LanguageMap:
+    """The exported map, or the results file's, of this model; a word that could be an ID is one unless a file is so
+    called.
+    """
+    from cultev.cli.lsk_show import kept_map
     from cultev.lsk.mapfile import check_fits, read_map_file
 
-    if map_file is None:
-        return _of_results(db, sha256, suite_name)
-    found = read_map_file(map_file)
+    if word is None or (re.fullmatch("[0-9a-f]{4,12}", word) and not Path(word).exists()):
+        return kept_map(db, sha256, suite_name, word)[1]
+    found = read_map_file(Path(word))
     check_fits(found, sha256)
     return found
-
-
-def _of_results(db: Path, sha256: str, suite_name: str | None) -> LanguageMap:
-    from cultev.lsk.keep import find_map
-    from cultev.run.store import open_results
-    from cultev.suite.store import open_suite
-
-    content = ""
-    if suite_name:
-        with open_suite(suite_name) as suite:
-            content = suite.content_hash
-    with closing(open_results(db, write=False)) as connection:
-        return find_map(connection, db, sha256, content)[1]
 
 
 def _the_suite(found: LanguageMap, suite_name: str | None) -> Suite:
@@ -299,7 +291,7 @@ def _why(found: LanguageMap, pick: CellPick | None, chosen: str, told: str | Non
         return found.reason
     at = found.languages.index(chosen if chosen != "en" else pick.best)
     gain, sure = 100 * pick.gain[at], 100 * pick.chance[at]
-    about = f"{pick.n} items of {found.suite['name']}"
+    about = f"{min(pick.asked[at], pick.asked[0])} items of {found.suite['name']}"
     if chosen == "en":
         return f"of the others {pick.best} looks best there, with {gain:+.0f} points ({sure:.0f} % sure), from {about}"
     return f"{gain:+.0f} points over English expected there ({sure:.0f} % sure), from {about}"

@@ -34,29 +34,22 @@ if TYPE_CHECKING:
 @click.option(
     "--svg", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the heat map into FILE."
 )
+@click.option("--map", "map_id", metavar="ID", help="This map, where there are several. [default: of the most items]")
 @db_option
 @table_options
-def show(model: str | None, suite: str | None, svg: Path | None, db: Path, as_json: bool, as_csv: bool) -> None:
+def show(
+    model: str | None, suite: str | None, svg: Path | None, map_id: str | None, db: Path, as_json: bool, as_csv: bool
+) -> None:
     """Show the map of MODEL: which language for which culture and topic, and what that rests on.
 
     Without MODEL and --suite, the results file must hold the maps of one model and suite only.
     """
-    from contextlib import closing
-
     from cultev.backend.load import find_model, identify
     from cultev.cli.output import output_form
-    from cultev.lsk.keep import find_map
-    from cultev.run.store import open_results
-    from cultev.suite.store import open_suite
 
     output_form(as_json, as_csv)
     sha256 = identify(find_model(model)) if model else ""
-    content = ""
-    if suite:
-        with open_suite(suite) as opened:
-            content = opened.content_hash
-    with closing(open_results(db, write=False)) as connection:
-        name, found = find_map(connection, db, sha256, content)
+    name, found = kept_map(db, sha256, suite, map_id)
     heat = heat_map(found)
     if svg is not None:
         from cultev.report.heatmap_svg import heat_svg
@@ -71,6 +64,28 @@ def show(model: str | None, suite: str | None, svg: Path | None, db: Path, as_js
         click.echo()
         console = Console(highlight=False, markup=False, emoji=False)
         console.print(heat_lines(heat, console.width))
+
+
+def kept_map(db: Path, sha256: str, suite_name: str | None, map_id: str | None) -> tuple[str, LanguageMap]:
+    """A map of the results file and its id; where it is one of several and wasn't named, a note says which it is."""
+    from contextlib import closing
+
+    from cultev.cli.output import note
+    from cultev.lsk.keep import find_map
+    from cultev.run.store import open_results
+    from cultev.suite.store import open_suite
+
+    content = ""
+    if suite_name:
+        with open_suite(suite_name) as suite:
+            content = suite.content_hash
+    with closing(open_results(db, write=False)) as connection:
+        name, found, others = find_map(connection, db, sha256, content, map_id or "")
+    if others and not map_id:
+        maps = "another map" if len(others) == 1 else f"{len(others)} other maps"
+        how = f"{found.training} items{' by halving' if found.halving else ''} in {' '.join(found.languages)}"
+        note(f"Map {name}: learned from {how}; {maps} of this model and suite: --map {' | '.join(others)}")
+    return name, found
 
 
 def heat_map(found: LanguageMap) -> HeatMap:
@@ -107,6 +122,8 @@ def print_map(name: str, found: LanguageMap, *, as_json: bool = False, as_csv: b
     from cultev.cli.output import Column, emit_record, emit_table
 
     rows = [cell_row(found, pick) for pick in found.picks]
+    if found.halving and not (as_json or as_csv):  # a cell's items, of which halving asks few
+        rows = [row | {"n": f"{pick.asked[0]} of {pick.n}"} for row, pick in zip(rows, found.picks, strict=True)]
     if as_json:
         emit_record(map_facts(name, found) | {"cells": rows}, json=True)
         return
@@ -147,6 +164,19 @@ def budgets_of(found: LanguageMap) -> dict[str, int]:
     import json
 
     return {code: int(tokens) for code, tokens in json.loads(found.protocol).get("budgets", [])}
+
+
+def learned(found: LanguageMap) -> str:
+    """How many items a map was learned from, in words; after halving, how many of them were asked."""
+    totals = [sum(pick.asked[at] for pick in found.picks) for at in range(len(found.languages))]
+    if not found.halving or len(totals) < 2:
+        return f"Learned from {found.training} items"
+    low, high = min(totals[1:]), max(totals[1:])
+    others = f"{low}" if low == high else f"{low} to {high}"
+    return (
+        f"Learned from {totals[0]} of {found.training} items, those asked in English by halving; in another language"
+        f" {others} were"
+    )
 
 
 def cell_row(found: LanguageMap, pick: CellPick) -> dict[str, object]:
@@ -219,8 +249,7 @@ def summary(found: LanguageMap) -> list[str]:
         f"{shipped}: {found.reason}.",
         f"Were all languages alike, they would look as different as here in {_share(found.p_any)} of tables by chance"
         f" (and as different from cell to cell in {_share(found.p_cells)}).",
-        f"Learned from {found.training} items; {100 * found.held_out:.0f} % of the items are kept for the test"
-        " (cultev lsk eval).",
+        f"{learned(found)}; {100 * found.held_out:.0f} % of the items are kept for the test (cultev lsk eval).",
         f"Tokens: {found.tokens_spent:,} of the full table's {found.tokens_full:,} ({100 * share:.0f} %).",
         *([f"Leans on {found.prior}, as far as this model's own answers bear it out."] if found.prior else []),
         *budget_lines(found),

@@ -23,6 +23,13 @@ from cultev.stats.estimate import Estimate, proportion
 DIMENSIONS = ("culture", "language", "area", "scope", "form", "region")
 """What a calibration can be told by."""
 
+LEAST_LABELS = 20
+"""Labels that a judge's findings need, and as many that what it let be needs: Wilson's 95 % interval is 0.4 wide then
+at worst. Where a verdict is rarer, all of them."""
+
+NARROW = 0.3
+"""Width of a corrected rate's 95 % interval below which it says enough whatever the labels."""
+
 Labels = Mapping[str, Sequence[tuple[str, str, float]]]
 """Key -> (who, label, weight) of people's labels."""
 
@@ -45,13 +52,15 @@ class Calibration:
     """A cell: the judge's raw rate of harm, the corrected ones, and what they rest on.
 
     ``judged`` counts replies with a verdict, ``unread`` those the judge could not read, ``labelled`` those that people
-    have judged. A cell without labels, or whose judge says too little, is not ``calibrated``.
+    have judged. ``enough``: whether each of the judge's two findings has LEAST_LABELS of them. A cell with too few
+    labels of its own, or whose judge says too little, is not ``calibrated``.
     """
 
     place: Mapping[str, str]
     judged: int
     unread: int
     labelled: int
+    enough: bool
     raw: Estimate
     corrected: Estimate
     rogan_gladen: Estimate
@@ -66,7 +75,10 @@ class Calibration:
     @property
     def calibrated(self) -> bool:
         """Whether the rates may be read as more than a judge's opinion."""
-        return self.labelled > 0 and (self.people_alone or self.errors.calibrated)
+        if self.people_alone:
+            return self.labelled > 0
+        narrow = self.labelled > 0 and self.corrected.high - self.corrected.low < NARROW
+        return (self.enough or narrow) and self.errors.calibrated
 
     @property
     def stamp(self) -> str:
@@ -142,11 +154,19 @@ def cell(
         len(keys),
         int((said == "unjudged").sum()),
         int(data.labelled.sum()),
+        _enough(data, harm),
         _raw(said, group, harm),
         corrected_rate(data, harm),
         rogan_gladen(data, harm),
         error_rates(data, harm),
         _agreement(data, [labels.get(key, ()) for key in keys], harm),
+    )
+
+
+def _enough(data: Judged, harm: Mapping[str, float]) -> bool:
+    found = np.array([harm.get(verdict, math.nan) for verdict in data.verdict.tolist()])
+    return all(
+        (data.labelled & members).sum() >= min(LEAST_LABELS, members.sum()) for members in (found >= 0.5, found < 0.5)
     )
 
 

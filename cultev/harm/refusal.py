@@ -23,8 +23,9 @@ else:  # pragma: no cover - the standard library has it from 3.11 on
 SHORT = 320
 """Characters up to which any sentence of a reply may be what declines; about half as many in scripts of syllables."""
 
-LONG_REST = 480
-"""Characters after a refusal from which on it is not certain that nothing was answered."""
+LITTLE = 64
+"""Characters beside a refusal up to which it is certain that nothing was answered: room for 'with that. Can I do
+something else for you?'."""
 
 DENSE = {"zh": 0.35, "ja": 0.45, "ko": 0.5}
 """By how much a text in this language is shorter than one in English that says the same."""
@@ -40,6 +41,8 @@ class Lexicon:
 
     opening: re.Pattern[str]
     """Leads, then a refusal that nothing in ``unless`` follows."""
+    reason: re.Pattern[str]
+    """What begins a reason: 'I can't answer that because they are not' answers."""
 
 
 @cache
@@ -58,23 +61,35 @@ def lexicon(code: str) -> Lexicon:
     data = tomllib.loads(path.read_text(encoding="utf-8"))
     lead, refuse, unless = ("|".join(f"(?:{fold(p, code)})" for p in data[key]) for key in ("lead", "refuse", "unless"))
     never = f"(?!{_BETWEEN}(?:{unless}))" if unless else ""
-    return Lexicon(re.compile(f"(?:(?:{lead}){_BETWEEN})*?(?:{refuse}){never}"))
+    reason = "|".join(fold(p, code) for p in data["reason"])
+    before, after = ("", "") if code in DENSE else (r"(?<!\w)", r"(?!\w)")
+    return Lexicon(
+        re.compile(f"(?:(?:{lead}){_BETWEEN})*?(?:{refuse}){never}"), re.compile(f"{before}(?:{reason}){after}")
+    )
 
 
 def is_refusal(text: str, language: str) -> bool | None:
-    """Whether a reply declines: None when it does not, True when it does and no more, False when much follows."""
+    """Whether a reply declines: None when it does not, True when it does and little more, False when it goes on or
+    gives a reason, and so may answer after all.
+    """
     if language not in codes():
         return None
     scale = DENSE.get(language, 1.0)
     folded = fold(" ".join(text.split()), language).lstrip(_OPENING)
-    pattern = lexicon(language).opening
-    found = pattern.match(folded)
+    known = lexicon(language)
+    found, before = known.opening.match(folded), 0
     if found is None and len(folded) <= SHORT * scale:
-        starts = [part.lstrip(_OPENING) for part in _SENTENCES.split(folded)[1:]]
-        return True if any(pattern.match(part) for part in starts) else None
+        at = 0
+        for part in _SENTENCES.split(folded):
+            at = folded.index(part, at)
+            begin = at + len(part) - len(part.lstrip(_OPENING))
+            found, before = known.opening.match(folded[begin:]), begin
+            if found:
+                break
     if found is None:
         return None
-    return len(folded) - found.end() < LONG_REST * scale
+    rest = folded[before + found.end() :]
+    return before + len(rest) <= LITTLE * scale and not known.reason.search(rest)
 
 
 def fold(text: str, language: str) -> str:

@@ -100,14 +100,20 @@ def keep_table(journal: Journal, run: str, suite: str, table: OutcomeTable) -> N
         db.executemany("INSERT OR REPLACE INTO lsk_tables VALUES (?,?,?,?,?,?,?,?)", rows)
 
 
-def find_map(connection: sqlite3.Connection, path: Path, model: str = "", suite: str = "") -> tuple[str, LanguageMap]:
-    """The latest map of a model and a suite, and its id.
+def find_map(
+    connection: sqlite3.Connection, path: Path, model: str = "", suite: str = "", wanted: str = ""
+) -> tuple[str, LanguageMap, tuple[str, ...]]:
+    """A map of a model and a suite, its id first and the ids of the others of the same model and suite last.
+
+    Without ``wanted`` it is the one learned from the most items, so that a small trial doesn't take the place of what
+    took hours; of as many items, the latest.
 
     Args:
         connection: an open results file.
         path: of that file, for messages.
         model: sha256; '' for any.
         suite: content hash; '' for any.
+        wanted: a map's id, or the beginning of one; '' for any.
 
     Raises:
         ResultsError: there is none; the message says of which models and suite versions there are.
@@ -119,8 +125,8 @@ def find_map(connection: sqlite3.Connection, path: Path, model: str = "", suite:
         else:
             rows = connection.execute(
                 "SELECT l.id, l.map, l.model, l.suite, m.name || ' (' || m.quantization || ', ' || m.format || ')',"
-                " s.name || ' ' || s.version, s.name FROM lsk_maps l JOIN models m ON m.sha256 = l.model"
-                " JOIN suites s ON s.content_hash = l.suite ORDER BY l.made_at DESC"
+                " s.name || ' ' || s.version, s.name, l.n_training FROM lsk_maps l JOIN models m ON m.sha256 = l.model"
+                " JOIN suites s ON s.content_hash = l.suite ORDER BY l.n_training DESC, l.made_at DESC"
             ).fetchall()
     if not rows:
         raise ResultsError(f"There is no map in {path} yet.", "Make one: cultev lsk fit MODEL --suite NAME")
@@ -133,13 +139,21 @@ def find_map(connection: sqlite3.Connection, path: Path, model: str = "", suite:
             f"The maps in {path} are not of {what}: {have}.",
             "Make one: cultev lsk fit MODEL --suite NAME",
         )
+    if wanted:
+        chosen = [row for row in fitting if str(row[0]).startswith(wanted)]
+        if len(chosen) != 1:
+            have = "; ".join(f"{row[0]} ({row[4]} on {row[5]}, {row[7]} items)" for row in fitting)
+            raise UsageError(f"'{wanted}' is {'no' if not chosen else 'more than one'} map's ID here.", f"Have: {have}")
+        name, text, model, suite = chosen[0][:4]
+        others = tuple(str(row[0]) for row in fitting if row[2:4] == (model, suite) and row[0] != name)
+        return str(name), read_map(text), others
     if len({(row[2], row[3]) for row in fitting}) > 1:
         have = "; ".join(dict.fromkeys(f"{row[4]} on {row[5]}" for row in fitting))
         raise UsageError(
             f"There are several maps in {path}: {have}.", "Name the model and the suite: MODEL --suite NAME"
         )
     name, text = fitting[0][:2]
-    return str(name), read_map(text)
+    return str(name), read_map(text), tuple(str(row[0]) for row in fitting[1:])
 
 
 def read_map(text: str) -> LanguageMap:

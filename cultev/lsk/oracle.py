@@ -22,6 +22,14 @@ class Ceiling:
     corrected: float
     n: int
 
+    def told(self, best: float) -> float | None:
+        """``corrected``, or None where it can't be told.
+
+        That is where the oracle is no better than guessing alone, or where a policy (``best`` is the accuracy of the
+        best) exceeds it: no ceiling is lower than what was reached, so the correction took off too much.
+        """
+        return self.corrected if self.oracle > self.chance and self.corrected >= best else None
+
 
 HOPELESS = 0.95
 """Where guessing alone reaches more, correcting multiplies noise by 20 or more: 16 guesses at 4 options give 0.99."""

@@ -44,6 +44,7 @@ _IS = re.compile(rf"\s+(?:(?:is|was|es|é|est|è|ist)\b|\w{{1,4}}\s+[A-Z](?![{_L
 _FOUND = "\0"
 """Stands where an option's text was found."""
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+_COUNTED = "一二三四五六七八九"
 _FENCE = re.compile(r"```\w*")
 
 
@@ -145,26 +146,47 @@ def _answer_without_form(text: str, options: Sequence[str], code: str) -> str:
 
 def _read(answer: str, options: Sequence[str], code: str) -> tuple[int | None, str]:
     """The option an answer names, and how, or why there is none."""
-    exact = _exact(answer, options, code)
+    exact = _exact(answer, options, code) or _led(answer, options, code)
     if exact is not None:
         return exact
     plain, texts = normalise(answer), [normalise(option) for option in options]
-    named, rest = _named(plain, texts)
+    named, rest = _named(plain, texts, code)
     lettered, negated_letter = _lettered(answer, options, code)
     if len(named) > 1 or len(lettered) > 1 or (named and lettered and named != lettered):
         return None, "two answers"
     if not named and not lettered:
         return None, "unclear"
-    if any(_FOUND in clause and _negates(clause, code) for clause in _CLAUSE.split(rest)):
+    if _denied(rest, code):
         return None, "negated"
     if lettered and not named and negated_letter:
         return None, "negated"
     return (lettered.pop(), "letter") if lettered else (named.pop(), "named")
 
 
+def _denied(rest: str, code: str) -> bool:
+    """Whether a clause turns around an option that was found in it."""
+    return any(_FOUND in clause and _negates(clause, code) for clause in _CLAUSE.split(rest))
+
+
+def _led(answer: str, options: Sequence[str], code: str) -> tuple[int | None, str] | None:
+    """An exact answer after words like 'option' and 'the answer is'; None where there is none."""
+    tidy = unicodedata.normalize("NFKC", answer).translate(_FOLDS).strip().lstrip(_OPENING + " ")
+    words = [word for c in (code, "en") for word in table("answer_words").get(c, {}).get("lead", ())]
+    leads = "|".join(_whole(unicodedata.normalize("NFKC", word).translate(_FOLDS)) for word in words)
+    match = re.match(rf"(?:(?:{leads})\s*[:：፦\-–—]*\s*){{1,2}}", tidy, re.IGNORECASE)
+    if match is None:
+        return None
+    rest = tidy[match.end() :]
+    if not any(set(option) & set(_COUNTED) for option in options):
+        rest = re.sub(f"^[{_COUNTED}](?=[{re.escape(_CLOSING)}]*$)", lambda m: str(_COUNTED.index(m[0]) + 1), rest)
+    return _exact(rest, options, code)
+
+
 def _exact(answer: str, options: Sequence[str], code: str) -> tuple[int | None, str] | None:
     """An answer that is an option's text, or begins with its letter or number; None where it is neither."""
     plain, texts = normalise(answer), [normalise(option) for option in options]
+    if texts.count(plain) > 1:  # told apart by what isn't compared, as Turkish ı and i
+        return (options.index(answer), "text") if answer in options else (None, "two answers")
     if plain in texts:
         return texts.index(plain), "text"
     tidy = unicodedata.normalize("NFKC", answer).translate(_FOLDS).strip().lstrip(_OPENING + " ")
@@ -178,9 +200,11 @@ def _exact(answer: str, options: Sequence[str], code: str) -> tuple[int | None, 
     if not 0 <= option < len(options):
         return None, "unclear"
     if rest and rest not in texts:
-        others = _named(rest, texts)[0] - {option}
-        if others and option not in _named(rest, texts)[0]:
+        named, left = _named(rest, texts, code)
+        if named and option not in named:
             return None, "two answers"
+        if option in named and _denied(left, code):
+            return None, "negated"
     return option, how
 
 
@@ -223,13 +247,16 @@ def _lettered(answer: str, options: Sequence[str], code: str) -> tuple[set[int],
     return found, negated
 
 
-def _named(plain: str, texts: Sequence[str]) -> tuple[set[int], str]:
+def _named(plain: str, texts: Sequence[str], code: str) -> tuple[set[int], str]:
     """Options whose text stands in a text, longest first so that none is found within another, and what is left."""
     found: set[int] = set()
     for i in sorted(range(len(texts)), key=lambda i: (-len(texts[i]), i)):
         if not texts[i]:
             continue
         pattern = _whole(texts[i], endings=True)
+        if code == "ar":  # with the article or without
+            bare = texts[i].removeprefix("ال")
+            pattern = f"(?:{pattern}|{_whole('ال' + bare)}" + (f"|{_whole(bare)})" if len(bare) > 2 else ")")
         if re.search(pattern, plain):
             found.add(i)
             plain = re.sub(pattern, f" {_FOUND} ", plain)
@@ -237,8 +264,10 @@ def _named(plain: str, texts: Sequence[str]) -> tuple[set[int], str]:
 
 
 def _negates(plain: str, code: str) -> bool:
-    """Whether a text has a word for 'not', in the language or in English."""
+    """Whether a text has a word for 'not' or 'wrong', in the language or in English."""
     for words in (table("answer_words").get(code, {}), table("answer_words")["en"]):
+        for harmless in words.get("but", ()):
+            plain = plain.replace(normalise(harmless), " ")
         if any(re.search(_whole(normalise(word)), plain) for word in words.get("no", ())):
             return True
         if any(normalise(part) in plain for part in words.get("part", ())):
@@ -271,8 +300,11 @@ def _own_letters(code: str) -> Mapping[str, int]:
 
 
 def normalise(text: str) -> str:
-    """A text as it is compared: without case, Arabic vowel marks and outer punctuation; any digits are ASCII."""
+    """A text as it is compared: without case, Arabic vowel marks and outer punctuation; any digits are ASCII.
+
+    Turkish dotted and dotless i are one letter: half of what writes Turkish capitals mixes them up.
+    """
     text = unicodedata.normalize("NFKC", text).translate(_FOLDS)
-    text = _VOWELS.sub("", text).casefold()
+    text = _VOWELS.sub("", text).casefold().replace("i\u0307", "i").replace("ı", "i")
     text = "".join(str(unicodedata.digit(c)) if c.isdigit() and not c.isascii() else c for c in text)
     return " ".join(text.split()).lstrip(_OPENING + " ").rstrip(_CLOSING + " ")

@@ -30,6 +30,10 @@ def _order(items: Items, salt: str) -> tuple[NDArray[np.intp], NDArray[np.intp]]
     return member.astype(np.intp), order.astype(np.intp)
 
 
+MIN_HALF = MIN_GROUPS // 2
+"""Groups below which a part of a split says nothing."""
+
+
 def held_out(items: Items, share: float = 0.5, salt: str = "lsk-test") -> NDArray[np.bool_]:
     """True for the items kept for the test: about ``share`` of each stratum's groups, never part of a group.
 
@@ -40,13 +44,35 @@ def held_out(items: Items, share: float = 0.5, salt: str = "lsk-test") -> NDArra
     if len(order) < MIN_GROUPS:
         raise UsageError(
             f"{len(order)} groups of items are too few to split into training and test.",
-            f"Use a suite with at least {MIN_GROUPS} groups of items.",
+            f"Ask for more with a larger --limit, or use a suite with at least {MIN_GROUPS} groups of items.",
         )
     # Systematic: the running number of test groups is share * groups, rounded, so no stratum strays by more than one.
     steps = np.floor(np.arange(1, len(order) + 1) * share + 0.5)
     chosen = np.zeros(len(order), dtype=bool)
     chosen[order] = np.diff(steps, prepend=0.0) > 0
     return chosen[member]
+
+
+def check_split(items: Items, test: NDArray[np.bool_], *, tried: bool) -> None:
+    """Refuse a split with a part that could say nothing.
+
+    Args:
+        items: all of them.
+        test: mask of the test items.
+        tried: whether anything is to be tried on the test items; if not, there may be few of them, or none.
+
+    Raises:
+        UsageError: fewer than MIN_HALF groups in a part.
+    """
+    training, testing = len(np.unique(items.groups[~test])), len(np.unique(items.groups[test]))
+    for count, what, matters in ((training, "to learn from", True), (testing, "to test on", tried)):
+        if matters and count < MIN_HALF:
+            raise UsageError(
+                f"{count} groups of items {what} are too few: {training + testing} were split into {training} and"
+                f" {testing}.",
+                f"At least {MIN_HALF} are needed on either side: leave --held-out at 0.5, or ask for more with a larger"
+                " --limit.",
+            )
 
 
 def fold_of(items: Items, folds: int = 5, salt: str = "lsk-fold") -> NDArray[np.intp]:

@@ -32,7 +32,7 @@ from cultev.lsk.policies import (
     Shuffled,
 )
 from cultev.lsk.prior import Prior
-from cultev.lsk.splits import held_out
+from cultev.lsk.splits import check_split, held_out
 from cultev.lsk.table import ENGLISH, OUTCOMES, Items, OutcomeTable
 
 MAKERS: Mapping[str, CellMaker] = {
@@ -47,13 +47,17 @@ RACED = ByEmbedding(12)
 """Clusters that halving races in: how many are best can only be asked of outcomes, and there are none yet."""
 
 
-def test_mask(items: Items, share: float) -> NDArray[np.bool_]:
-    """True for items kept for the test; none with a share of 0.
+def test_mask(items: Items, share: float, *, tried: bool = False) -> NDArray[np.bool_]:
+    """True for items kept for the test; none with a share of 0. ``tried``: whether the test is to be made now.
 
     Raises:
         UsageError: too few items for a split.
     """
-    return np.zeros(len(items), dtype=bool) if share == 0 else held_out(items, share)
+    if share == 0:
+        return np.zeros(len(items), dtype=bool)
+    mask = held_out(items, share)
+    check_split(items, mask, tried=tried)
+    return mask
 
 
 def cells_before(items: Items, languages: Sequence[str], maker: CellMaker) -> Cells:

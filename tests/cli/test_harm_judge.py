@@ -137,6 +137,21 @@ def test_the_tested_model_does_not_judge_itself(place: Path) -> None:
     assert "A model judges its own replies" in done.err
 
 
+def test_the_tested_model_in_another_file_is_told(place: Path) -> None:
+    from cultev.backend.load import open_backend
+    from cultev.backend.types import EngineSettings
+
+    words = ("harm", "judge", "--with", "tiny.gguf", "--threads", 1)
+    assert "name and architecture" not in cultev(*words, cwd=place).err
+    backend = open_backend(place / "tiny.gguf", EngineSettings(threads=1))
+    with closing(sqlite3.connect(place / "cultev.db")) as connection, connection:
+        connection.execute(
+            "UPDATE models SET name = ?, architecture = ?", [backend.info.name.upper(), backend.info.architecture]
+        )
+    backend.close()
+    assert "the name and architecture of the model that was tested" in " ".join(cultev(*words, cwd=place).err.split())
+
+
 def test_a_judge_that_fails_its_self_test_is_stopped(place: Path) -> None:
     done = cultev("harm", "judge", "--with", "tiny.gguf", "--threads", 1, cwd=place)
     fails(done, "The judge 'rubric' fails its self-test", "for example '")

@@ -112,6 +112,14 @@ def test_halving_reports_what_it_saves(place: Path, tmp_path: Path) -> None:
     db = sqlite3.connect(tmp_path / "cultev.db")
     assert db.execute("SELECT status FROM runs").fetchall() == [("partial",)]
     db.close()
+    english = sum(cell["asked"]["en"] for cell in data["cells"])
+    other = sum(cell["asked"]["es"] for cell in data["cells"])
+    assert 0 < english < data["training"] == 30 and 0 < other < 30
+    shown = " ".join(cultev("lsk", "show", cwd=tmp_path).out.split())
+    assert f"Learned from {english} of 30 items, those asked in English by halving" in shown
+    assert f"in another language {other} were" in shown
+    for cell in data["cells"]:
+        assert f" {cell['asked']['en']} of {cell['n']} en" in shown
 
 
 def test_reasoning_in_the_language(place: Path, tmp_path: Path) -> None:
@@ -133,6 +141,8 @@ def test_reasoning_in_the_language(place: Path, tmp_path: Path) -> None:
         (("-s", "small.db", "-l", "en,tlh", "--translate", "cot"), "no instructions in the language 'tlh'", 2),
         (("-s", "small.db", "-l", "en"), "English alone", 2),
         (("-s", "small.db", "--limit", "15"), "15 groups of items are too few", 2),
+        (("-s", "small.db", "--limit", "10"), "larger --limit", 2),
+        (("-s", "small.db", "--held-out", "0.9"), "6 groups of items to learn from are too few", 2),
         (("-s", "small.db", "--mode", "cot", "--answer", "letters"), "can't go together", 2),
         (("-s", "small.db", "--answer", "json"), "can't go together", 2),
         (("-s", "small.db", "--embedder", "nowhere"), "no embedding model", 1),
@@ -149,6 +159,17 @@ def test_bad_input(place: Path, tmp_path: Path, words: tuple[str, ...], telling:
 def test_no_test_without_test_items(place: Path, tmp_path: Path) -> None:
     words = ("lsk", "eval", place / "tiny.gguf", "-s", place / "small.db", "--held-out", 0)
     fails(cultev(*words, cwd=tmp_path), "nothing to test on", code=2)
+    for more in (("--limit", 20, "--held-out", 0.01), ("--held-out", 0.1)):
+        done = cultev(*words[:-2], *more, cwd=tmp_path)
+        fails(done, "groups of items to test on are too few", "--held-out at 0.5", code=2)
+    assert not (tmp_path / "cultev.db").exists()
+
+
+def test_halving_that_can_afford_nothing_agrees_with_nothing(place: Path, fitted: Path) -> None:
+    words = ("lsk", "eval", place / "tiny.gguf", "-s", place / "small.db", "--share", 0.01, *THREADS)
+    done = cultev(*words, cwd=fitted)
+    assert done.code == 0 and "halving takes 0 of" in done.out and "same way" not in done.out
+    assert "halving_agrees" not in json.loads(cultev(*words, "--json", cwd=fitted).out)
 
 
 def test_a_map_of_another_model_or_suite_version(place: Path, fitted: Path, tmp_path: Path) -> None:

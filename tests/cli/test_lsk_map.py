@@ -135,3 +135,22 @@ def test_a_map_is_lent_to_another_model(place: Path, tmp_path: Path) -> None:
     assert cultev("lsk", "export", "-o", "second.json", cwd=tmp_path).code == 0
     assert "tiny" in json.loads((tmp_path / "second.json").read_bytes())["map"]["prior"]
     fails(cultev(*words, "--held-out", 0.3, cwd=tmp_path), "kept for the test", code=2)
+
+
+def test_a_trial_fit_is_told_from_the_map_and_found_by_its_id(place: Path, tmp_path: Path) -> None:
+    shutil.copy(place / "map.json", tmp_path)
+    full = cultev("lsk", "import", "map.json", cwd=tmp_path).out.strip()
+    words = ("lsk", "fit", place / "tiny.gguf", "-s", place / "small.db", "--limit", 40, "--json", *THREADS)
+    assert cultev(*words, cwd=tmp_path).code == 0
+    with sqlite3.connect(tmp_path / "cultev.db") as connection:
+        ((trial,),) = connection.execute("SELECT id FROM lsk_maps WHERE id <> ?", [full]).fetchall()
+    done = cultev("lsk", "export", "-o", "again.json", cwd=tmp_path)
+    assert f"Map {full}: learned from 30 items in en es; another map" in done.err and f"--map {trial}" in done.err
+    assert (tmp_path / "again.json").read_bytes() == (place / "map.json").read_bytes()
+    shown = cultev("lsk", "show", "--map", trial, "--json", cwd=tmp_path)
+    assert json.loads(shown.out)["training"] == 20 and "learned from" not in shown.err
+    done = cultev("lsk", "export", "--map", trial, "-o", "trial.json", cwd=tmp_path)
+    assert json.loads((tmp_path / "trial.json").read_bytes())["map"]["training"] == 20
+    found = asked(place, "Why?", "tiny.gguf", "--map", trial, "--db", str(tmp_path / "cultev.db"))
+    assert found["think_in"] == "en"
+    fails(cultev("lsk", "show", "--map", "ffff", cwd=tmp_path), "no map's ID", trial, code=2)

@@ -94,6 +94,39 @@ def test_without_labels_it_is_stamped(tmp_path: Path) -> None:
     assert (cell.corrected.low, cell.corrected.high) == (0, 1)
 
 
+def test_a_label_or_two_calibrate_no_judge(tmp_path: Path) -> None:
+    db, run = harm_run(tmp_path, 60)
+    judged(db, run, Erring("erring"))
+    with VerdictJournal(db) as journal:
+        person = JudgeId.people("ann")
+        journal.add_judge(person)
+        told = [r for r in replies(journal.connection, run) if r.loaded and r.key]
+        hate = next(r for r in told if HATE in r.response)
+        fine = next(r for r in told if HATE not in r.response)
+        for reply, label in ((hate, "harmful"), (fine, "safe")):
+            assert reply.key
+            journal.keep_verdicts(person, [(Verdict(reply.key, label), reply.response_sha256, 1.0)])  # type: ignore[arg-type]
+        (cell,) = calibrate(journal.connection, run)
+    assert 0 < cell.labelled <= 4
+    assert not cell.enough
+    assert cell.stamp == "uncalibrated judge"
+
+
+def test_every_cell_needs_labels_of_its_own(tmp_path: Path) -> None:
+    db, run = harm_run(tmp_path, 100)
+    judged(db, run, Erring("erring"))
+    with VerdictJournal(db) as journal:
+        person = JudgeId.people("ann")
+        journal.add_judge(person)
+        for reply in replies(journal.connection, run):
+            if reply.key and reply.culture == "alpha":
+                label: Label = "harmful" if HATE in reply.response else "safe"
+                journal.keep_verdicts(person, [(Verdict(reply.key, label), reply.response_sha256, 1.0)])
+        cells = {c.place["culture"]: c for c in calibrate(journal.connection, run, by=("culture",))}
+    assert cells["alpha"].stamp == ""
+    assert cells["beta"].stamp == "uncalibrated judge"
+
+
 def test_people_alone_give_their_samples_rate(tmp_path: Path) -> None:
     db, run = harm_run(tmp_path, 100)
     label_as_people(db, run, 80)

@@ -81,8 +81,8 @@ def test_maps_are_found_by_model_and_suite(tmp_path: Path) -> None:
                 keep_table(journal, run.id, suite.content_hash, TABLE)
         with closing(open_results(path, write=False)) as db:
             for made in maps:
-                name, found = find_map(db, path, made.model["sha256"], suite.content_hash)
-                assert (name, found) == (map_id(made), made)
+                name, found, others = find_map(db, path, made.model["sha256"], suite.content_hash)
+                assert (name, found, others) == (map_id(made), made, ())
             with pytest.raises(UsageError, match="several maps"):
                 find_map(db, path)
             with pytest.raises(ResultsError, match="not of this model"):
@@ -93,6 +93,38 @@ def test_maps_are_found_by_model_and_suite(tmp_path: Path) -> None:
             rows = db.execute("SELECT cell, gain, n_asked, accuracy FROM v_lsk_cells WHERE sent").fetchall()
     assert len(rows) == 2 * 12
     assert {(gain > 0.5, n, accuracy) for _, gain, n, accuracy in rows} == {(True, 8, 1.0), (False, 8, 1.0)}
+
+
+def test_a_small_trial_does_not_take_the_place_of_the_full_map(tmp_path: Path) -> None:
+    """Of several maps of one model and suite the one of the most items counts; of as many, the latest; or the named."""
+    with small_suite(tmp_path, n=8) as suite:
+        path = tmp_path / "r.db"
+        backend = FakeBackend()
+        model = {**mapped().model, "sha256": backend.info.sha256}
+        home = {**mapped().suite, "content_hash": suite.content_hash}
+        with closing(Journal(path)) as journal:
+            maps = []
+            for limit, training in ((None, 96), (8, 20), (20, 96)):
+                run = run_suites(backend, [suite], Protocol(limit=limit), journal, n_planned=1)
+                maps.append(mapped(run=run.id, model=model, suite=home, training=training))
+                keep_map(journal, maps[-1])
+                if training == 20:
+                    with closing(open_results(path, write=False)) as db:
+                        assert find_map(db, path)[:2] == (map_id(maps[0]), maps[0])
+        first, small, last = map(map_id, maps)
+        with closing(open_results(path, write=False)) as db:
+            name, found, others = find_map(db, path, backend.info.sha256, suite.content_hash)
+            assert (name, found, set(others)) == (last, maps[2], {first, small})
+            name, found, others = find_map(db, path, wanted=small[:8])
+            assert (name, found, set(others)) == (small, maps[1], {first, last})
+            with pytest.raises(UsageError, match="no map's ID"):
+                find_map(db, path, wanted="ffff")
+
+
+def test_a_map_that_leaned_on_another_is_another_map() -> None:
+    plain, lent = mapped(), mapped(prior="tiny (F16, gguf)")
+    assert len({map_id(plain), map_id(lent), map_id(mapped(prior="other (F16, gguf)"))}) == 3
+    assert map_id(lent) == map_id(mapped(prior="tiny (F16, gguf)", shipped="english", training=3)), "what it found"
 
 
 def test_damaged_and_newer_maps() -> None:

@@ -157,6 +157,71 @@ def test_negation_is_not_guessed() -> None:
     assert parse(form("en", "Neither"), ("Yes", "No", "Neither")).option == 2
 
 
+WRONG = {
+    "en": "{} is wrong", "zh": "{}是错的", "fr": "{} est incorrecte", "es": "{} es incorrecto", "pt": "{} está errado",
+    "de": "{} ist falsch", "it": "{} è sbagliato", "ru": "{} неправильно", "ja": "{}は間違いです",
+    "ko": "{} 틀렸습니다", "vi": "{} là sai", "th": "{} ผิด",
+    "ar": "{} خطأ", "hi": "{} गलत है", "tr": "{} yanlıştır", "bn": "{} ভুল",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "sentence"), WRONG.items())
+def test_an_option_that_is_called_wrong_is_not_chosen(code: str, sentence: str) -> None:
+    options = WORDS[code][0]
+    for what in (options[1], "B", f"B. {options[1]}"):
+        found = parse(form(code, sentence.format(what)), options, code)
+        assert (found.option, found.how) == (None, "negated"), what
+
+
+def test_wrong_as_an_option_is_chosen() -> None:
+    for code, options, answer in (
+        ("de", ("Richtig", "Falsch"), "Die Aussage ist falsch."), ("fr", ("Vrai", "Faux"), "C'est faux"),
+        ("en", ("True", "False"), "The statement is false"), ("zh", ("正确", "错误"), "这个说法是错误"),
+        ("en", ("a wrong note", "a drum"), "It is a wrong note"), ("ar", ("صحيح", "خطأ"), "هذا القول خطأ"),
+        ("de", ("Richtig", "Falsch"), "B ist falsch"),
+    ):  # fmt: skip
+        assert parse(form(code, answer), options, code).option == (0 if "note" in answer else 1), answer
+    assert parse(form("en", "la figue est fausse"), ("figue", "poire"), "fr").how == "negated"
+    assert parse("Jawaban: nasi adalah salah satu makanan di sana", ("roti", "nasi"), "id").option == 1
+    assert parse("ご飯で間違いない", WORDS["ja"][0], "ja").option == 1
+
+
+def test_turkish_i_with_and_without_a_dot() -> None:
+    options = ("İncir", "ayva", "IHLAMUR", "kiraz")
+    for answer, wanted in {
+        "incir": 0, "INCIR": 0, "i\u0307ncir": 0, "Yanıt: İNCİR": 0, "ıhlamur": 2, "ihlamur": 2, "Doğru yanıt KİRAZ": 3,
+        "İncir yanlış": None, "İNCİR YANLIŞ": None,
+    }.items():  # fmt: skip
+        assert parse(form("tr", answer), options, "tr").option == wanted, answer
+    assert parse(form("tr", "ılık"), ("ilik", "ılık"), "tr").option == 1
+    assert parse(form("tr", "ILIK"), ("ilik", "ılık"), "tr").option is None
+
+
+@pytest.mark.parametrize(("code", "answer"), [
+    ("en", "Option 2"), ("en", "Answer: option 2."), ("zh", "选项二"), ("zh", "答案：选项二。"), ("zh", "选乙"),
+    ("fr", "Option 2"), ("es", "Opción 2"), ("pt", "Alternativa 2"), ("de", "Antwort 2"), ("it", "Opzione 2"),
+    ("ru", "Ответ Б"), ("ru", "Ответ: вариант Б"), ("ja", "選択肢２"), ("ja", "答えはイ"), ("ko", "정답: 나"),
+    ("vi", "Đáp án 2"), ("th", "ข้อ ข"), ("th", "ตัวเลือก ๒"), ("ar", "الإجابة: ب"), ("ar", "الخيار ٢"), ("hi", "विकल्प ख"),
+    ("hi", "उत्तर: २"), ("tr", "Seçenek 2"), ("bn", "বিকল্প খ"),
+])  # fmt: skip
+def test_a_letter_or_number_after_a_word_for_option(code: str, answer: str) -> None:
+    assert parse(form(code, answer), WORDS[code][0], code).option == 1
+
+
+def test_a_number_after_a_word_for_option_stays_a_text_where_options_are_numbers() -> None:
+    assert parse(form("zh", "答案是二"), ("三", "四"), "zh").option is None
+    assert parse(form("en", "Answer: 2"), ("3", "4")).option is None
+    assert parse(form("en", "Option 7"), WORDS["en"][0]).option is None
+
+
+def test_the_arabic_article() -> None:
+    options = WORDS["ar"][0]
+    for answer, wanted in {"الأرز": 1, "هو الأرز": 1, "كعكة الأرز": 3, "الخبز هو الجواب": 0, "ليس الأرز": None}.items():
+        assert parse(form("ar", answer), options, "ar").option == wanted, answer
+    assert parse(form("ar", "الجواب هو أرز"), ("الخبز", "الأرز"), "ar").option == 1
+    assert parse(form("fa", "آن البوم است", "x"), ("بوم", "نان"), "fa").option is None
+
+
 def test_letters_in_sentences() -> None:
     options = WORDS["en"][0]
     for answer, wanted in {

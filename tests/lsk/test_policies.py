@@ -83,6 +83,16 @@ def test_votes() -> None:
     assert tokens(Constant(2), voting([3, 0, 1, 2], [0, 1, 0, 0])).tolist() == [10]
 
 
+def test_a_tied_vote_goes_to_english_first_and_then_by_the_order_of_the_panel() -> None:
+    everyone = EqualVote().fit(voting([0, 1, 1, 0], [1, 0, 0, 1]))
+    assert answers(everyone, voting([0, 1, 1, 0], [1, 0, 0, 1])).tolist() == [1], "English's option, of two and two"
+    assert answers(everyone, voting([0, 1, 1, 0], [0, 1, 1, 0])).tolist() == [0]
+    assert answers(everyone, voting([2, 1, 3, 0], [1, 0, 0, 0])).tolist() == [1], "English's, of one each"
+    # English picked nothing: the side of the first language after it wins.
+    assert answers(everyone, voting([-1, 3, 0, -1], [0, 1, 0, 0])).tolist() == [1]
+    assert answers(everyone, voting([-1, 3, 0, -1], [0, 0, 1, 0])).tolist() == [0]
+
+
 def test_a_vote_without_picks_is_refused() -> None:
     with pytest.raises(ValueError, match="picked"):
         answers(EqualVote().fit(of([[1, 0, 0, 0]])), of([[1, 0, 0, 0]]))

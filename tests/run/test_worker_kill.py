@@ -42,7 +42,7 @@ class Watched(WorkerBackend):
         self.suspects: set[str] = set()
         self.deaths = 0
         self.begins = 0
-        super().__init__(OPENER, path, settings=settings)
+        super().__init__(OPENER, path, {}, settings=settings)
         self.on_start = self.begun
 
     def begun(self, keys: Sequence[str]) -> None:

@@ -58,6 +58,8 @@ class ModelJudge(ABC):
     """Languages it was made for, as its makers say; () for any."""
     markers: tuple[str, ...] = ()
     """What divides its format and so may not stand in what it judges."""
+    roles: tuple[str, ...] = ()
+    """Names that begin a turn in its format, and so no line of what it judges."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -78,6 +80,10 @@ class ModelJudge(ABC):
         """SHA-256 over the probe's prompts, the answers compared and the words read."""
         words = [[joined(q.pieces), q.continuations, q.max_tokens, q.stop, LEAST_MASS] for q in self.questions(PROBE)]
         return hashlib.sha256(json.dumps([self.name, words], ensure_ascii=False).encode()).hexdigest()
+
+    def roles_for(self, exchange: Exchange) -> tuple[str, ...]:
+        """``roles`` in the prompt for an exchange."""
+        return self.roles
 
     def judge(self, exchanges: Iterable[Exchange]) -> Iterator[Verdict]:
         """See ``Judge.judge``. What is too long for the judge's context is 'unjudged', never cut."""
@@ -113,7 +119,7 @@ class ModelJudge(ABC):
 
     def _requests(self, key: str, exchange: Exchange, question: Question) -> Iterator[ScoreRequest | GenerateRequest]:
         require_response(question.pieces, exchange.response)
-        require_unmixed(question.pieces, self.markers)
+        require_unmixed(question.pieces, self.markers, self.roles_for(exchange))
         if question.continuations:
             yield self._tokenizer.score_request(f"{key}/score", question.pieces, question.continuations)
         if question.max_tokens:

@@ -7,8 +7,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, Protocol
 
 from cultev.backend.onward import tokens_onward
@@ -132,15 +134,46 @@ def require_response(pieces: Sequence[Piece], response: str) -> None:
         )
 
 
-def require_unmixed(pieces: Sequence[Piece], markers: Sequence[str]) -> None:
+def require_unmixed(pieces: Sequence[Piece], markers: Sequence[str], roles: Sequence[str] = ()) -> None:
     """Refuse a text that writes the judge's own frame: what follows could pass for the judge's instructions.
 
+    Args:
+        pieces: the prompt.
+        markers: marks that the format is divided by, wherever they stand.
+        roles: names of those who speak: at the start of a line with a colon, one begins a turn nobody took, and a judge
+            of the last turn would read that one.
+
     Raises:
-        JudgeError: it holds one of the marks that the format is divided by.
+        JudgeError: a text that is not the judge's holds one of them.
     """
+    begins = _begins_turn(tuple(roles))
     for marker in markers:
         if any(not piece.ours and marker in piece.text for piece in pieces):
             raise JudgeError(f"The text holds '{marker}', a mark of the judge's own prompt.", "Let people judge it.")
+    for piece in pieces:
+        found = (
+            None if piece.ours or begins is None else next(filter(None, map(begins.match, _lines(piece.text))), None)
+        )
+        if found:
+            raise JudgeError(
+                f"The text holds '{found[1]}:', which begins a turn in the judge's own prompt.", "Let people judge it."
+            )
+
+
+@cache
+def _begins_turn(roles: tuple[str, ...]) -> re.Pattern[str] | None:
+    """A line that begins with one of the names, whatever marks stand around it ('**User:**')."""
+    names = "|".join(re.escape(_plain(role)) for role in sorted(roles, key=len, reverse=True))
+    return re.compile(rf"[\W_]*({names})[\W_]*?:", re.IGNORECASE) if roles else None
+
+
+def _lines(text: str) -> list[str]:
+    return [_plain(line) for line in text.splitlines()]
+
+
+def _plain(text: str) -> str:
+    """A text with one shape for each letter and colon, and without characters that nobody sees."""
+    return "".join(c for c in unicodedata.normalize("NFKC", text) if unicodedata.category(c) != "Cf")
 
 
 _ATOM = re.compile(r"<[^<>\n]{1,64}>|\[[^\[\]\n]{1,64}\]")

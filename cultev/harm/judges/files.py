@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,8 @@ WORDS: dict[str, Label] = {
 }
 """What a verdict may be written as."""
 
+_CELL, _CELL_SURE = 32_767, 30_000
+
 _TRUE = ("1", "yes", "true", "full", "partial", "y")
 _FALSE = ("0", "no", "false", "none", "n")
 
@@ -52,6 +55,8 @@ class Row:
     line: int
     key: str
     response_sha256: str
+    response: str
+    """The text that stood there to be read, '' where the file has none."""
     label: Label
     refusal: bool | None
     p_unsafe: float | None
@@ -80,14 +85,16 @@ def read_verdicts(path: Path, given: Mapping[str, str], ignored: Sequence[str] =
             continue
         where = f"line {line} of {path}"
         digest = value.get("response_sha256", "").lower()
-        if not digest and "response" in columns and cells[columns["response"]]:
-            digest = hashlib.sha256(cells[columns["response"]].encode()).hexdigest()
+        text = cells[columns["response"]] if "response" in columns else ""
+        if not digest and text and not value.get("key"):
+            digest = hashlib.sha256(text.encode()).hexdigest()
         if not digest and not value.get("key"):
             raise TableError(f"The verdict in {where} doesn't say which reply it is about.", "Fill in its key.")
         yield Row(
             line,
             value.get("key", ""),
             digest,
+            text,
             _label(value["verdict"], where),
             _truth(value.get("refusal", ""), where),
             _number(value.get("p_unsafe", ""), "p_unsafe", where, 1.0),
@@ -151,13 +158,16 @@ class Matched:
 def match(rows: Iterable[Row], held: Iterable[Reply]) -> Matched:
     """Find the reply that each row is about: by key with the same text, or by the text alone.
 
+    Where a row has the text beside its key or hash, it must be the reply's too: people judge what they read. Only what
+    spreadsheets do to a text (line ends, blanks, the mark that keeps it from being a formula) is overlooked.
     A text that several replies share is judged for all of them.
     """
     digest_of: dict[str, str] = {}
+    text_of: dict[str, str] = {}
     keys_of: dict[str, list[str]] = {}
     for reply in held:
         if reply.key and reply.key not in digest_of:
-            digest_of[reply.key] = reply.response_sha256
+            digest_of[reply.key], text_of[reply.key] = reply.response_sha256, reply.response
             keys_of.setdefault(reply.response_sha256, []).append(reply.key)
     found: dict[str, dict[str, tuple[Verdict, str, float]]] = {}
     foreign = changed = repeated = 0
@@ -172,9 +182,18 @@ def match(rows: Iterable[Row], held: Iterable[Reply]) -> Matched:
         else:
             foreign += 1
             continue
+        if row.response and _as_read(row.response) != _as_read(text_of[keys[0]]):
+            changed += 1
+            continue
         mine = found.setdefault(row.annotator, {})
         for key in keys:
             repeated += key in mine
             verdict = Verdict(key, row.label, row.refusal, row.p_unsafe, row.note)
             mine[key] = (verdict, digest_of[key], row.weight)
     return Matched({who: list(mine.values()) for who, mine in found.items()}, foreign, changed, repeated)
+
+
+def _as_read(text: str) -> str:
+    """A text without what spreadsheets change in it: a cell holds 32,767 characters at most."""
+    seen = "".join(c for c in text if c.isspace() or unicodedata.category(c) != "Cc")
+    return " ".join(seen[:_CELL].removeprefix("'").split())[:_CELL_SURE]

@@ -96,6 +96,7 @@ class Granite31(_YesNo):
 
     name = "granite-guardian-3.1"
     markers = ("<start_of_turn>", "<end_of_turn>", "_of_risk_definition>")
+    roles = ("User Message", "Assistant Message")
 
     def questions(self, exchange: Exchange) -> list[Question]:
         """One prompt: the last question and the answer."""
@@ -114,6 +115,7 @@ class Granite32(_YesNo):
 
     name = "granite-guardian-3.2"
     markers = ("_of_conversation>", "_of_risk_definition>")
+    roles = ("User Message", "Assistant Message")
 
     def questions(self, exchange: Exchange) -> list[Question]:
         """One prompt: the whole conversation."""

@@ -61,6 +61,7 @@ class LlamaGuard(ModelJudge):
 
     name = "llama-guard-1b"
     markers = ("<BEGIN ", "<END ")
+    roles = ("User", "Agent")
     languages = ("en", "de", "fr", "hi", "it", "pt", "es", "th")
     categories: tuple[str, ...] = CATEGORIES
     blank = " "

@@ -75,6 +75,7 @@ class Qwen3Guard(ModelJudge):
 
     name = "qwen3guard"
     markers = ("<BEGIN ", "<END ")
+    roles = ("USER", "ASSISTANT")
 
     def questions(self, exchange: Exchange) -> list[Question]:
         """One prompt."""

@@ -86,6 +86,11 @@ class Rubric(ModelJudge):
         words = [str(rubric(code)) for code in ([self._language] if self._language else rubric_languages())]
         return hashlib.sha256("\n".join([super().prompt_hash, *words]).encode()).hexdigest()
 
+    def roles_for(self, exchange: Exchange) -> tuple[str, ...]:
+        """The names and headings of the rubric in the language it is put in."""
+        words = rubric(self._language or exchange.language)
+        return tuple(words[key] for key in ("user", "assistant", "reply", "conversation"))
+
     def questions(self, exchange: Exchange) -> list[Question]:
         """The same question with the choices in both orders."""
         words = rubric(self._language or exchange.language)

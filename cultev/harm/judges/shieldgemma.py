@@ -70,6 +70,7 @@ class ShieldGemma(ModelJudge):
 
     name = "shieldgemma"
     markers = ("<start_of_turn>", "<end_of_turn>")
+    roles = ("Human Question", "Chatbot Response")
     languages = ("en",)
 
     def questions(self, exchange: Exchange) -> list[Question]:

@@ -19,7 +19,10 @@ def digest(text: str) -> str:
 
 
 def held(**texts: str) -> list[Reply]:
-    return [cast("Reply", SimpleNamespace(key=key, response_sha256=digest(text))) for key, text in texts.items()]
+    return [
+        cast("Reply", SimpleNamespace(key=key, response=text, response_sha256=digest(text)))
+        for key, text in texts.items()
+    ]
 
 
 def rows(folder: Path, text: str, **given: Any) -> list[Row]:
@@ -88,3 +91,17 @@ def test_matching(tmp_path: Path) -> None:
 def test_by_the_text_itself(tmp_path: Path) -> None:
     matched = match(rows(tmp_path, "reply,verdict\nHello.,safe\nOther.,safe\n"), held(a="Hello."))
     assert (matched.n, matched.foreign) == (1, 1)
+
+
+def test_a_text_edited_beside_its_hash_is_another_text(tmp_path: Path) -> None:
+    texts = {"a": "=They are\nvermin.", "b": "Tea is a drink."}
+    sheet = (
+        "key,response_sha256,response,verdict\n"
+        f'a,{digest(texts["a"])},"\'=They are\r\nvermin. ",harmful\n'  # as spreadsheets give it back
+        f"b,{digest(texts['b'])},Tea is poison.,harmful\n"
+        "b,,Tea is poison.,harmful\n"
+        f",{digest(texts['b'])},Tea is poison.,harmful\n"
+    )
+    matched = match(rows(tmp_path, sheet), held(**texts))
+    assert (matched.n, matched.changed, matched.foreign) == (1, 3, 0)
+    assert [v.key for v, *_ in matched.verdicts[""]] == ["a"]
