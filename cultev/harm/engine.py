@@ -12,11 +12,11 @@ from functools import partial
 from itertools import islice
 
 from cultev.backend.types import Backend, Fault, GenerateRequest
-from cultev.errors import EngineError, Interrupted, ResultsError
+from cultev.errors import EngineError, Interrupted
 from cultev.harm.journal import HarmJournal, Said
 from cultev.harm.plan import Conversation, Turn, conversations, next_turns
 from cultev.harm.protocol import HarmProtocol
-from cultev.run.engine import NAMED
+from cultev.run.engine import fault_sentence, interruption_noted
 from cultev.run.journal import RunId
 from cultev.score.choice import ENGINE_ERROR, TOO_LONG
 from cultev.suite.store import Suite
@@ -51,18 +51,11 @@ def run_harm(
     journal.begin(run, backend.info, suites, protocol, n_planned)
     before = backend.on_fault
     try:
-        for suite in suites:
-            stream = conversations(suite, protocol)
-            while chunk := list(islice(stream, CHUNK)):
-                _Chunk(run, backend, suite, protocol, journal, advance, stop, note).hold(chunk)
-    except ResultsError:
-        raise  # the file itself is the trouble: there is no writing down how the run ended
-    except (Interrupted, KeyboardInterrupt):
-        journal.finish(run, "interrupted")
-        raise Interrupted("Stopped. Every reply so far is kept.", "The same command goes on from there.") from None
-    except BaseException:
-        journal.finish(run, "interrupted")
-        raise
+        with interruption_noted(journal, run, "reply"):
+            for suite in suites:
+                stream = conversations(suite, protocol)
+                while chunk := list(islice(stream, CHUNK)):
+                    _Chunk(run, backend, suite, protocol, journal, advance, stop, note).hold(chunk)
     finally:
         backend.on_fault = before
     journal.finish(run, "done")
@@ -154,11 +147,7 @@ class _Chunk:
 
     def _tell(self, waiting: dict[str, list[Turn]], fault: Fault) -> None:
         """Say what an engine died of, in the names of items."""
-        items = list(dict.fromkeys(_items(waiting, fault)))
-        names = ", ".join(items[:NAMED]) + (f" and {len(items) - NAMED} more" if len(items) > NAMED else "")
-        self._note(
-            f"The engine died ({fault.reason}){f' while it was at {names}' if names else ''}: {fault.consequence}."
-        )
+        self._note(fault_sentence(fault, _items(waiting, fault)))
 
 
 def _items(waiting: dict[str, list[Turn]], fault: Fault) -> Iterator[str]:

@@ -16,9 +16,10 @@ from itertools import islice
 
 from cultev.backend.prefix import WINDOW
 from cultev.backend.types import Backend, ModelInfo, ScoreRequest, ScoreResult
-from cultev.errors import EngineError, Interrupted, ResultsError
+from cultev.errors import EngineError, Interrupted
 from cultev.prompt.languages import codes, language
 from cultev.prompt.render import PROMPT_VERSION, Question
+from cultev.run.engine import interruption_noted
 from cultev.run.journal import Journal, RunId, item_row, keep_responses, now_text
 from cultev.run.plan import TEMPLATE_TOKENS, longest, to_request
 from cultev.run.store import explained
@@ -208,19 +209,11 @@ def run_pairs(
     """
     run = RunId.of(backend.info.sha256, suites, protocol)
     journal.begin(run, backend.info, suites, protocol, n_planned)
-    try:
+    with interruption_noted(journal, run, "pair"):
         for suite in suites:
             stream = pair_asks(suite, protocol, backend)
             while window := list(islice(stream, WINDOW // 2)):
                 _run_window(run, backend, suite, journal, window, advance, stop)
-    except ResultsError:
-        raise
-    except (Interrupted, KeyboardInterrupt):
-        journal.finish(run, "interrupted")
-        raise Interrupted("Stopped. Every pair so far is kept.", "The same command goes on from there.") from None
-    except BaseException:
-        journal.finish(run, "interrupted")
-        raise
     journal.finish(run, "done")
     return run
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 
@@ -54,29 +55,47 @@ def run_suites(
     failed: dict[str, str] = {}
     before, backend.on_fault = backend.on_fault, partial(_tell, note, [])
     try:
-        for suite in suites:
-            for window in _windows(asking(suite, protocol, backend, wanted)):
-                backend.on_fault = partial(_tell, note, window)
-                _run_window(run, backend, suite, protocol, journal, window, failed, advance, stop)
-    except ResultsError:
-        raise  # the file itself is the trouble: there is no writing down how the run ended
-    except (Interrupted, KeyboardInterrupt):
-        journal.finish(run, "interrupted")
-        raise Interrupted("Stopped. Every answer so far is kept.", "The same command goes on from there.") from None
-    except BaseException:
-        journal.finish(run, "interrupted")
-        raise
+        with interruption_noted(journal, run, "answer"):
+            for suite in suites:
+                for window in _windows(asking(suite, protocol, backend, wanted)):
+                    backend.on_fault = partial(_tell, note, window)
+                    _run_window(run, backend, suite, protocol, journal, window, failed, advance, stop)
     finally:
         backend.on_fault = before
     journal.finish(run, "done" if wanted is None or journal.is_complete(run) else "partial")
     return run
 
 
+@contextmanager
+def interruption_noted(journal: Journal, run: RunId, kept: str) -> Iterator[None]:
+    """While a run goes on: write down that it was interrupted, by whatever ends it, and say that every KEPT is there.
+
+    Raises:
+        Interrupted: for itself and for Ctrl-C.
+        ResultsError: as it came; the file itself is the trouble, so there is no writing down how the run ended.
+    """
+    try:
+        yield
+    except ResultsError:
+        raise
+    except (Interrupted, KeyboardInterrupt):
+        journal.finish(run, "interrupted")
+        raise Interrupted(f"Stopped. Every {kept} so far is kept.", "The same command goes on from there.") from None
+    except BaseException:
+        journal.finish(run, "interrupted")
+        raise
+
+
 def _tell(note: Callable[[str], None], window: Sequence[Ask], fault: Fault) -> None:
     """Say what an engine died of, in the names of items."""
-    items = list(dict.fromkeys(ask.item.id for ask in window if not set(ask.keys).isdisjoint(fault.keys)))
-    names = ", ".join(items[:NAMED]) + (f" and {len(items) - NAMED} more" if len(items) > NAMED else "")
-    note(f"The engine died ({fault.reason}){f' while it was at {names}' if names else ''}: {fault.consequence}.")
+    note(fault_sentence(fault, (ask.item.id for ask in window if not set(ask.keys).isdisjoint(fault.keys))))
+
+
+def fault_sentence(fault: Fault, items: Iterable[str]) -> str:
+    """What the engine died of, at which items (the first few are named), and what is done about it."""
+    ids = list(dict.fromkeys(items))
+    names = ", ".join(ids[:NAMED]) + (f" and {len(ids) - NAMED} more" if len(ids) > NAMED else "")
+    return f"The engine died ({fault.reason}){f' while it was at {names}' if names else ''}: {fault.consequence}."
 
 
 def _windows(stream: Iterator[Ask]) -> Iterator[list[Ask]]:
