@@ -2,9 +2,12 @@
 
     python tools/bench_pairs.py MODEL [--suite harm-pairs] [--threads 2] [--limit N] [--pmi] [--json]
 
-Scores all pairs into a results file of its own, as `cultev harm pairs` does, and plain prompts of 512 tokens through
-the engine itself before and after. Prints seconds, unique tokens a second (what a run needs to compute
-once), the raw rate (median) and their ratio. What the model says is never looked at: random weights will do.
+Scores all pairs into a results file of its own, as `cultev harm pairs` does, and in between, since a shared machine's
+speed changes within minutes, plain prompts of 512 tokens through the engine itself: with the logits of the last token
+only, and with those of as large a share of the tokens as pairs need. Answers are most of a pair, and each of their
+tokens is a product with the whole vocabulary, which costs the engine itself a fifth of its speed where that is
+large: `ratio` compares with the first rate, `ratio_as_many_logits`, like for like, with the second. What the model
+says is never looked at: random weights will do.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -23,12 +27,16 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from cultev.backend.prefix import build_tree
-from cultev.backend.types import EngineSettings, ScoreRequest
+from cultev.backend.types import Backend, EngineSettings, ScoreRequest
 from cultev.backend.worker import open_worker
+from cultev.errors import Interrupted
 from cultev.harm.pairs import PairJournal, PairProtocol, enough_tokens, pair_asks, places, run_pairs
-from cultev.suite.store import open_suite
+from cultev.suite.store import Suite, open_suite
 
 RAW_TOKENS = 512
+
+SLICES = 6
+"""Parts of the run, between which the engine's own rates are measured."""
 
 
 def main() -> None:
@@ -51,26 +59,58 @@ def main() -> None:
         )
         try:
             planned = sum(1 for _ in places(suite, protocol))
-            unique = _unique(requests_of(pair_asks(suite, protocol, backend)))
-            rates = [backend.raw_prompt_rate(RAW_TOKENS) for _ in range(3)]
-            began = time.perf_counter()
-            with tempfile.TemporaryDirectory() as folder, PairJournal(Path(folder) / "pairs.db") as journal:
-                run_pairs(backend, [suite], protocol, journal, n_planned=planned)
-            seconds = time.perf_counter() - began
-            rates += [backend.raw_prompt_rate(RAW_TOKENS) for _ in range(3)]
+            unique, reads = _unique(requests_of(pair_asks(suite, protocol, backend)))
+            plain: list[float] = []
+            likewise: list[float] = []
+
+            def measure() -> None:
+                for _ in range(2):
+                    plain.append(backend.raw_prompt_rate(RAW_TOKENS))
+                    likewise.append(backend.raw_prompt_rate(RAW_TOKENS, reads / unique))
+
+            seconds = _time_slices(backend, suite, protocol, planned, measure)
         finally:
             backend.close()
-    raw = statistics.median(rates)
+    rate, raw, alike = unique / seconds, statistics.mean(plain), statistics.mean(likewise)
     figures = {
         "pairs": planned,
         "seconds": round(seconds, 1),
         "unique_tokens": unique,
-        "tokens_per_s": round(unique / seconds, 1),
+        "share_with_logits": round(reads / unique, 3),
+        "tokens_per_s": round(rate, 1),
         "raw_tokens_per_s": round(raw, 1),
-        "raw_spread": [round(min(rates), 1), round(max(rates), 1)],
-        "ratio": round(unique / seconds / raw, 3),
+        "raw_spread": [round(min(plain), 1), round(max(plain), 1)],
+        "raw_tokens_per_s_as_many_logits": round(alike, 1),
+        "ratio": round(rate / raw, 3),
+        "ratio_as_many_logits": round(rate / alike, 3),
     }
-    print(json.dumps(figures) if words.json else "\n".join(f"{k:>17} {v}" for k, v in figures.items()))
+    print(json.dumps(figures) if words.json else "\n".join(f"{k:>31} {v}" for k, v in figures.items()))
+
+
+def _time_slices(
+    backend: Backend, suite: Suite, protocol: PairProtocol, planned: int, measure: Callable[[], None]
+) -> float:
+    """Seconds of a run in ``SLICES`` parts, each of which goes on from the last; ``measure`` is called around each."""
+    seconds, done, target = 0.0, 0, 0.0
+
+    def advance(pairs: int, computed: int) -> None:
+        nonlocal done
+        done += pairs
+
+    def stop() -> bool:
+        return target <= done < planned
+
+    with tempfile.TemporaryDirectory() as folder, PairJournal(Path(folder) / "pairs.db") as journal:
+        for number in range(1, SLICES + 1):
+            measure()
+            done, target = 0, planned * number / SLICES
+            began = time.perf_counter()
+            with suppress(Interrupted):
+                run_pairs(backend, [suite], protocol, journal, n_planned=planned, advance=advance, stop=stop)
+            seconds += time.perf_counter() - began
+        measure()
+    assert done == planned
+    return seconds
 
 
 def requests_of(asks: Iterator[object]) -> Iterator[ScoreRequest]:
@@ -83,12 +123,14 @@ def requests_of(asks: Iterator[object]) -> Iterator[ScoreRequest]:
                 yield request
 
 
-def _unique(requests: Iterator[ScoreRequest]) -> int:
-    """Tokens of all requests with every shared prefix once, counted in windows as a run plans them."""
-    total = 0
+def _unique(requests: Iterator[ScoreRequest]) -> tuple[int, int]:
+    """Tokens of all requests with every shared prefix once, and how many of them need logits, in a run's windows."""
+    tokens = reads = 0
     while some := list(islice(requests, 4096)):
-        total += len(build_tree(some, 0).tokens)
-    return total
+        tree = build_tree(some, 0)
+        tokens += len(tree.tokens)
+        reads += len({node for request in tree.reads for nodes in request for node in nodes})
+    return tokens, reads
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ class FakeBackend:
         counts /= np.linalg.norm(counts, axis=1, keepdims=True)
         return counts
 
-    def raw_prompt_rate(self, n_tokens: int = 512) -> float:
+    def raw_prompt_rate(self, n_tokens: int = 512, read_share: float = 0.0) -> float:
         """Nothing is computed."""
         return float("inf")
 

@@ -303,11 +303,11 @@ class LlamaBackend(TreeScorer, TextGenerator):
 
     # Plain speed
 
-    def raw_prompt_rate(self, n_tokens: int = 512) -> float:
+    def raw_prompt_rate(self, n_tokens: int = 512, read_share: float = 0.0) -> float:
         """See ``Backend.raw_prompt_rate``."""
         context = self._use_scoring()
         self._trunk.tokens = None
-        return prompt_rate(context, max(1, min(n_tokens, self.n_ctx)), self._tokens.n_vocab)
+        return prompt_rate(context, max(1, min(n_tokens, self.n_ctx)), self._tokens.n_vocab, read_share=read_share)
 
     def raw_decode_rate(self, prompts: Sequence[Sequence[int]], n_tokens: int = 32) -> float:
         """See ``Backend.raw_decode_rate``."""

@@ -57,6 +57,7 @@ class LlamaContext:
         self._api, self._log, self._n_vocab = api, log, n_vocab
         self.cells = -(-cells // CELLS) * CELLS
         self.sequences, self.batch, self.outputs = sequences, batch, min(outputs, batch)
+        self.threads = threads
         params = api.llama_context_default_params()
         params.n_ctx = self.cells
         params.n_batch = params.n_ubatch = max(batch, sequences)  # llama.cpp aborts with less, and with fewer outputs

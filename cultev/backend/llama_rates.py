@@ -9,18 +9,22 @@ from itertools import groupby
 import numpy as np
 
 from cultev.backend.llama_context import LlamaContext
-from cultev.backend.prefix import common_prefix
+from cultev.backend.prefix import common_prefix, spread
 
 
-def prompt_rate(context: LlamaContext, n_tokens: int, n_vocab: int) -> float:
-    """Tokens per second of one random prompt in an empty cache; its last token's logits. Leaves the cache empty."""
+def prompt_rate(context: LlamaContext, n_tokens: int, n_vocab: int, *, read_share: float = 0.0) -> float:
+    """Tokens per second of one random prompt in an empty cache, with the logits after a share of its tokens.
+
+    As many tokens a call as the batch and its room for logits allow. Leaves the cache empty.
+    """
     tokens = np.random.default_rng(0).integers(0, n_vocab, n_tokens).tolist()
     context.clear()
     began = time.perf_counter()
-    for start in range(0, n_tokens, context.batch):
-        end = min(n_tokens, start + context.batch)
-        asked = [False] * (end - start - 1) + [end == n_tokens]
-        context.decode(tokens[start:end], range(start, end), [[0]] * (end - start), asked)
+    step = min(context.batch, max(1, int((context.outputs - 1) / read_share))) if read_share else context.batch
+    asked = spread(n_tokens, read_share)
+    for start in range(0, n_tokens, step):
+        end = min(n_tokens, start + step)
+        context.decode(tokens[start:end], range(start, end), [[0]] * (end - start), asked[start:end])
     seconds = time.perf_counter() - began
     context.clear()
     return n_tokens / seconds

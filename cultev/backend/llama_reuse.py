@@ -48,7 +48,7 @@ class CopyReuse(Reuse):
 
     def compute(self, base: int, before: Sequence[int], tree: TokenTree, wanted: Wanted) -> NDArray[np.float64]:
         """See ``Reuse.compute``."""
-        reads = Reads(wanted)
+        reads = Reads(wanted, self._context.threads)
         n = len(self._spare)
         for start in range(0, len(tree.leaves), n):
             self._some(base, len(before), tree, tree.leaves[start : start + n], reads)
@@ -92,7 +92,7 @@ class RestoreReuse(Reuse):
 
     def compute(self, base: int, before: Sequence[int], tree: TokenTree, wanted: Wanted) -> NDArray[np.float64]:
         """See ``Reuse.compute``."""
-        reads = Reads(wanted)
+        reads = Reads(wanted, self._context.threads)
         n = len(self._spare)
         for start in range(0, len(tree.leaves), n):  # no more leaves than sequences: then no run ever waits for one
             self._some(base if before else -1, tree, tree.leaves[start : start + n], reads)
@@ -148,7 +148,7 @@ class RecomputeReuse(Reuse):
 
     def compute(self, base: int, before: Sequence[int], tree: TokenTree, wanted: Wanted) -> NDArray[np.float64]:
         """See ``Reuse.compute``; ``base`` need hold nothing."""
-        reads = Reads(wanted)
+        reads = Reads(wanted, self._context.threads)
         context, sequence = self._context, self._spare[0]
         for leaf in tree.leaves:
             path = [*range(-len(before), 0), *tree.path(leaf)]
@@ -203,9 +203,10 @@ def runs_of(tree: TokenTree, leaves: Sequence[int]) -> list[Run]:
 
 
 class Reads:
-    """Which log-probabilities are still to be read, and those that were."""
+    """Which log-probabilities are still to be read, and those that were; ``threads`` share the reading."""
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, wanted: Wanted, threads: int) -> None:
+        self._threads = threads
         self.out = np.empty(len(wanted), dtype=np.float64)
         self._wanted = wanted
         self._places: dict[int, list[int]] = {}
@@ -237,4 +238,6 @@ class Reads:
         places = [place for some in found for place in some]
         rows = [row for row, some in enumerate(found) for _ in some]
         tokens = [self._wanted[place][1] for place in places]
-        self.out[places] = gather_logprobs(logits, np.asarray(rows, np.intp), np.asarray(tokens, np.intp))
+        self.out[places] = gather_logprobs(
+            logits, np.asarray(rows, np.intp), np.asarray(tokens, np.intp), threads=self._threads
+        )

@@ -39,7 +39,7 @@ MOST_SEQUENCES = 256
 """llama.cpp's limit in the builds that are published."""
 
 GATHER_BYTES = 8 * 2**20
-"""Two blocks that logits are turned into log-probabilities in (``logprobs.gather_logprobs``)."""
+"""Memory that logits are turned into log-probabilities in: a row for each thread (``logprobs.gather_logprobs``)."""
 
 NODE = 960
 """What llama.cpp keeps ready for a node of a graph, filled or not: measured at 20,480 nodes."""

@@ -86,7 +86,7 @@ class OnnxBackend(TreeScorer, TextGenerator):
         self._reuse = settings.reuse
         self._runner: TreeRunner | None = None
         self._noise = 0.0
-        n_vocab = self._prepare(folder) if ports.logits else folder.n_vocab or self._tokens.n_vocab
+        n_vocab = self._prepare(folder, threads) if ports.logits else folder.n_vocab or self._tokens.n_vocab
         self.limits = Limits(tokens=self._batch, leaves=PACK_LEAVES, reads=logits_limit(n_vocab))
         self.info = ModelInfo(
             path=str(path),
@@ -110,7 +110,7 @@ class OnnxBackend(TreeScorer, TextGenerator):
             },
         )
 
-    def _prepare(self, folder: OnnxFolder) -> int:
+    def _prepare(self, folder: OnnxFolder, threads: int) -> int:
         """Try the graph out and choose how to feed it; returns the width of its logits."""
         binding, ports = self._binding, self._binding.ports
         rounds = not folder.facts.operators.isdisjoint(_ROUNDING)
@@ -125,6 +125,7 @@ class OnnxBackend(TreeScorer, TextGenerator):
                     last_only=last_only,
                     strict=self.strict,
                     batch=self._batch,
+                    threads=threads,
                 ),
                 _ways(ports, folder, self.n_ctx) if self._reuse != "recompute" else [],
                 n_vocab,
@@ -156,9 +157,10 @@ class OnnxBackend(TreeScorer, TextGenerator):
         tokens = self._tokens
         return Vocabulary(tokens.piece, tokens.is_end, tokens.encode_onwards, self.info.n_vocab)
 
-    def raw_prompt_rate(self, n_tokens: int = 512) -> float:
+    def raw_prompt_rate(self, n_tokens: int = 512, read_share: float = 0.0) -> float:
         """See ``Backend.raw_prompt_rate``."""
-        return prompt_rate(self._decoder().binding, min(n_tokens, self.n_ctx), self.info.n_vocab)
+        n_tokens = min(n_tokens, self.n_ctx)
+        return prompt_rate(self._decoder().binding, n_tokens, self.info.n_vocab, read_share=read_share)
 
     def raw_decode_rate(self, prompts: Sequence[Sequence[int]], n_tokens: int = 32) -> float:
         """See ``Backend.raw_decode_rate``; a row has as much past as its prompt has tokens."""

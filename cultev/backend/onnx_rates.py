@@ -9,20 +9,21 @@ import numpy as np
 
 from cultev.backend.onnx_binding import Binding
 from cultev.backend.onnx_past import Memory
+from cultev.backend.prefix import spread
 
 ROUNDS = 3
 """Prompts that are timed; the median counts."""
 
 
-def prompt_rate(binding: Binding, n_tokens: int, n_vocab: int) -> float:
-    """Tokens per second of one prompt a run: its last token's logits, or all where the graph gives no choice."""
+def prompt_rate(binding: Binding, n_tokens: int, n_vocab: int, *, read_share: float = 0.0) -> float:
+    """Tokens per second of one prompt a run; logits after a share of its tokens, or all if the graph has no choice."""
     draw = np.random.default_rng(0)
     positions, mask = np.arange(n_tokens)[None], np.ones((1, n_tokens), np.bool_)
     seconds = []
     for _ in range(ROUNDS + 1):  # the first warms up
         ids = draw.integers(0, n_vocab, (1, n_tokens))
         began = time.perf_counter()
-        reads = [(0, n_tokens - 1)]
+        reads = [(0, i) for i, asked in enumerate(spread(n_tokens, read_share)) if asked]
         binding.run(ids, positions, mask, binding.empty_past(1), reads=reads, presents=bool(binding.ports.caches))
         seconds.append(time.perf_counter() - began)
     return n_tokens / float(np.median(seconds[1:]))

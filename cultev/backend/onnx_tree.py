@@ -54,6 +54,7 @@ class TreeRunner:
         last_only: whether the graph gives the logits of each row's last token only.
         strict: whether a trunk is computed in slices of ``STRICT_SLICE``, whatever was held before.
         batch: most tokens of one row in one run, where that is less than ``SLICE``.
+        threads: that turn logits into log-probabilities.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class TreeRunner:
         last_only: bool = False,
         strict: bool = False,
         batch: int = SLICE,
+        threads: int = 1,
     ) -> None:
         self.binding = binding
         self.way = way
@@ -79,6 +81,7 @@ class TreeRunner:
         self.slice = max(1, min(SLICE, cells, batch))
         """Most tokens of one row in one run."""
         self._strict = strict
+        self._threads = threads
         self.shape = Shape(
             mixed_past=way in (Way.MIXED, Way.WHOLE),
             mixed_length=not last_only,
@@ -164,7 +167,8 @@ class TreeRunner:
             targets = [i for indices in picks for i in indices]
             tokens = np.array([wanted[i][1] for i in targets], dtype=np.intp)
             lengths = [len(indices) for indices in picks]
-            result[targets] = gather_logprobs(logits, np.repeat(np.arange(len(picks)), lengths), tokens)
+            rows = np.repeat(np.arange(len(picks)), lengths)
+            result[targets] = gather_logprobs(logits, rows, tokens, threads=self._threads)
 
     def run_rows(
         self,

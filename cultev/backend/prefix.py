@@ -22,8 +22,8 @@ WINDOW = 2048
 STRICT_SLICE = 64
 """Tokens of one computation of a prompt in strict mode; strict trunks end at multiples of it."""
 
-MIN_TRUNK_GAIN = 12
-"""Tokens that a longer trunk must save per pack before it is worth computing on its own."""
+TRUNK_COST = 24
+"""What one more trunk costs beside its own tokens, in tokens: a decode call, and its copies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,11 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
     return low
 
 
+def spread(n: int, share: float) -> list[bool]:
+    """Of n positions an evenly spread share, and the last one always: those whose logits a plain prompt asks for."""
+    return [int((i + 1) * share) > int(i * share) or i == n - 1 for i in range(n)]
+
+
 def build_tree(requests: Sequence[ScoreRequest], trunk: int) -> TokenTree:
     """Merge the requests' tokens beyond the first ``trunk`` into a tree; every prompt is longer than that."""
     tree = TokenTree([], [], [], [], [])
@@ -134,21 +139,21 @@ def plan(window: Sequence[ScoreRequest], limits: Limits) -> Iterator[Pack]:
     stack = [(0, len(order), 0, False)]
     while stack:
         low, high, trunk, cut = stack.pop()
-        size = sum(_new_tokens(order, shared, costs, i, low, trunk) for i in range(low, high))
-        if cut or high - low == 1 or size <= 2 * limits.tokens:
+        packs = _packs(order, shared, costs, low, high, trunk, limits)
+        if cut or high - low == 1 or packs <= 2:
             yield from _cut(order, shared, costs, low, high, trunk, limits)
             continue
         shortest = min(len(order[i].prompt) for i in range(low, high))
         common = min(shortest - 1, *(shared[i] for i in range(low + 1, high)))
-        if common - trunk >= MIN_TRUNK_GAIN:
+        # Every pack after the first saves what the trunk is longer by; what it was before is computed once more.
+        if (packs - 1) * (common - trunk) >= TRUNK_COST + trunk:
             trunk = common
         # Children of the branching point: big ones may deserve a trunk of their own, runs of small ones don't.
         bounds = [low, *(i for i in range(low + 1, high) if shared[i] <= common), high]
         parts: list[tuple[int, int, int, bool]] = []
         run = low
         for a, b in pairwise(bounds):
-            weight = sum(_new_tokens(order, shared, costs, i, a, trunk) for i in range(a, b))
-            if weight > 4 * limits.tokens and b - a < high - low:
+            if b - a < high - low and _packs(order, shared, costs, a, b, trunk, limits) > 4:
                 if run < a:
                     parts.append((run, a, trunk, True))
                 parts.append((a, b, trunk, False))
@@ -172,6 +177,21 @@ def _continuation_cost(request: ScoreRequest) -> tuple[int, int, int]:
         nodes.update(continuation.tokens[:end] for end in range(1, len(continuation.tokens)))
     inner = {n[:-1] for n in nodes}
     return len(nodes), max(1, len(nodes - inner)), 1 + len(nodes)
+
+
+def _packs(
+    order: Sequence[ScoreRequest],
+    shared: Sequence[int],
+    costs: Sequence[tuple[int, int, int]],
+    low: int,
+    high: int,
+    trunk: int,
+    limits: Limits,
+) -> float:
+    """About how many packs a run of sorted requests makes: by the limit that it reaches first."""
+    tokens = sum(_new_tokens(order, shared, costs, i, low, trunk) for i in range(low, high))
+    leaves, reads = (sum(costs[i][kind] for i in range(low, high)) for kind in (1, 2))
+    return max(tokens / limits.tokens, leaves / limits.leaves, reads / limits.reads)
 
 
 def _new_tokens(

@@ -261,8 +261,11 @@ class Backend(Protocol):
         """
         ...
 
-    def raw_prompt_rate(self, n_tokens: int = 512) -> float:
-        """Tokens per second of one plain prompt through the engine itself, next to nothing of cultev's around it."""
+    def raw_prompt_rate(self, n_tokens: int = 512, read_share: float = 0.0) -> float:
+        """Tokens per second of one plain prompt through the engine itself, next to nothing of cultev's around it.
+
+        ``read_share``: after how many of its tokens logits are asked for, 0 to 1; after the last one always.
+        """
         ...
 
     def raw_decode_rate(self, prompts: Sequence[Sequence[int]], n_tokens: int = 32) -> float:

@@ -141,9 +141,9 @@ class WorkerBackend(EngineHost):
         vectors: NDArray[np.float32] = self._call("embed", list(texts))
         return vectors
 
-    def raw_prompt_rate(self, n_tokens: int = 512) -> float:
+    def raw_prompt_rate(self, n_tokens: int = 512, read_share: float = 0.0) -> float:
         """See ``Backend.raw_prompt_rate``."""
-        return float(self._call("raw_prompt_rate", n_tokens))
+        return float(self._call("raw_prompt_rate", n_tokens, read_share))
 
     def raw_decode_rate(self, prompts: Sequence[Sequence[int]], n_tokens: int = 32) -> float:
         """See ``Backend.raw_decode_rate``."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option(
     "--generate/--no-generate", "generating", default=True, show_default=True, help="Measure generating as well."
 )
-@click.option("--tokens", type=click.IntRange(2, 512), default=32, show_default=True, help="Tokens of each text.")
+@click.option("--tokens", type=click.IntRange(2, 512), default=48, show_default=True, help="Tokens of each text.")
 @engine_options
 @db_option
 @table_options

@@ -1,7 +1,7 @@
 """How close to the engine's own speed are questions asked and texts generated? All figures from one run.
 
-Everything is measured in rounds that interleave what is compared, and a figure is the median over rounds: machines
-are noisy, and a ratio within a round is not.
+Machines are noisy: one that is shared may run half as fast for some seconds. Hence rounds, each of which measures half
+of what a figure is compared with before it and half after; and a figure is the median over rounds.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ RAW_TOKENS = 512
 INSTRUCTION, QUESTION, OPTIONS, OPTION = 64, 32, 4, 8
 """Tokens of the made-up items' shared instruction and own question; their options, and tokens of one."""
 
+MADE = 8
+"""Made-up items for each of the suite's: enough that the instruction, read once, weighs as little as in a run."""
+
 
 def bench(
     backend: Backend,
@@ -47,7 +50,7 @@ def bench(
     limit: int = 12,
     rounds: int = 3,
     parallel: int = 16,
-    n_generate: int = 32,
+    n_generate: int = 48,
     peak: Callable[[], int | None] = lambda: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Bench:
@@ -66,7 +69,7 @@ def bench(
     protocol = Protocol(limit=limit)
     found = [a.request for a in asks(suite, protocol, backend) if isinstance(a.request, ScoreRequest)]
     requests = list({r.key: r for r in found}.values())
-    made = _made_up(backend.info.n_vocab, 4 * limit)
+    made = _made_up(backend.info.n_vocab, MADE * limit)
     unique = len(build_tree(requests, 0).tokens)
     if not requests:
         raise UsageError(
@@ -75,21 +78,25 @@ def bench(
     few, few_made = requests[: max(4, limit // 2)], made[: max(4, limit // 2)]
     seen: dict[str, list[float]] = defaultdict(list)
     say("warming up")
-    _time_score(backend, requests[:2])
+    _time_lists(backend, [requests[:2]])
     for number in range(rounds):
-        say(f"round {number + 1} of {rounds}: plain prompts")
-        raw = statistics.median(backend.raw_prompt_rate(RAW_TOKENS) for _ in range(3))
         say(f"round {number + 1} of {rounds}: {suite.name}")
+        naive = _time_lists(backend, _naive(few[::2]))
+        rates = [backend.raw_prompt_rate(RAW_TOKENS) for _ in range(2)]
         whole, inside = _time_run(backend, suite, protocol)
+        rates += [backend.raw_prompt_rate(RAW_TOKENS) for _ in range(2)]
+        naive += _time_lists(backend, _naive(few[1::2]))
+        raw = statistics.mean(rates)
         seen["raw"].append(raw)
         seen["unique"].append(unique / whole)
         seen["ratio"].append(unique / whole / raw)
         seen["overhead"].append(1 - inside / whole)
+        seen["suite"].append(naive / len(few) / (inside / len(requests)))
         say(f"round {number + 1} of {rounds}: one prompt per option")
-        naive = _time_score(backend, _naive(few)) / len(few)
-        naive_made = _time_score(backend, _naive(few_made)) / len(few_made)
-        seen["suite"].append(naive / (inside / len(requests)))
-        seen["naive"].append(naive_made / (_time_score(backend, made) / len(made)))
+        naive = _time_lists(backend, _naive(few_made[::2]))
+        shared = _time_lists(backend, [made])
+        naive += _time_lists(backend, _naive(few_made[1::2]))
+        seen["naive"].append(naive / len(few_made) / (shared / len(made)))
         if parallel:
             say(f"round {number + 1} of {rounds}: generating")
             _generate(backend, requests, parallel, n_generate, seen)
@@ -143,12 +150,11 @@ def _naive(requests: Sequence[ScoreRequest]) -> list[list[ScoreRequest]]:
     return [[ScoreRequest(f"{r.key}/{i}", r.prompt, (c,))] for r in requests for i, c in enumerate(r.continuations)]
 
 
-def _time_score(backend: Backend, requests: Sequence[ScoreRequest] | Sequence[list[ScoreRequest]]) -> float:
-    """Seconds to score requests together, or list by list."""
-    lists = requests if requests and isinstance(requests[0], list) else [requests]
+def _time_lists(backend: Backend, lists: Sequence[Sequence[ScoreRequest]]) -> float:
+    """Seconds to score some lists one after the other, what each holds together."""
     began = time.perf_counter()
     for some in lists:
-        for _ in backend.score(some):  # type: ignore[arg-type]
+        for _ in backend.score(some):
             pass
     return time.perf_counter() - began
 
@@ -188,10 +194,13 @@ def _generate(
 ) -> None:
     """Decode rates: the engine's own, ours at once, and ours one at a time."""
     prompts = [r.prompt for r in islice((r for _ in range(parallel) for r in requests), parallel)]
-    raw = backend.raw_decode_rate(prompts, n)
+    rates = [backend.raw_decode_rate(prompts, n)]
     # Both begin and end raggedly, prompt by prompt; what lies between them are steps of all texts at once.
+    early, n_short = _time_generate(backend, prompts, max(1, n // 4))
     long, n_long = _time_generate(backend, prompts, n)
-    short, n_short = _time_generate(backend, prompts, max(1, n // 4))
+    late, _ = _time_generate(backend, prompts, max(1, n // 4))
+    rates.append(backend.raw_decode_rate(prompts, n))
+    raw, short = statistics.mean(rates), (early + late) / 2
     ours = (n_long - n_short) / max(1e-9, long - short)
     alone, n_alone = 0.0, 0
     for prompt in prompts[:4]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from cultev.backend.llama import LlamaBackend
 from cultev.backend.llama_context import LlamaContext
-from cultev.backend.llama_rates import decode_rate
+from cultev.backend.llama_rates import decode_rate, prompt_rate
 from cultev.backend.prefix import build_tree
 from cultev.backend.types import EngineSettings, GenerateRequest, ScoreRequest
 from tests.backend.gguf_models import write_tiny_gguf
@@ -101,3 +101,21 @@ def test_ours_and_the_engine_own_attend_to_as_many_cells(
     assert raw <= ours <= raw + 4 * len(some)
     if way == "recompute":
         assert raw == sum(map(len, some))
+
+
+@pytest.mark.parametrize(("share", "asked"), [(0.0, 1), (0.25, 26), (0.8, 81), (1.0, 100)])
+def test_a_plain_prompt_asks_for_as_many_logits_as_it_is_told(share: float, asked: int) -> None:
+    calls: list[tuple[int, int]] = []
+
+    class Context:
+        batch, outputs = 64, 20
+
+        def clear(self) -> None: ...
+
+        def decode(self, tokens: Any, positions: Any, ids: Any, wanted: Sequence[bool]) -> None:
+            calls.append((len(tokens), sum(wanted)))
+
+    assert prompt_rate(cast(LlamaContext, Context()), 100, 9, read_share=share) > 0
+    assert sum(n for n, _ in calls) == 100
+    assert abs(sum(n for _, n in calls) - asked) <= 1
+    assert all(n <= 64 and wanted <= 20 for n, wanted in calls)

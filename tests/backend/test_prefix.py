@@ -130,3 +130,36 @@ def test_a_large_group_gets_a_trunk_of_its_own() -> None:
 def test_deep_nesting_needs_no_deep_recursion() -> None:
     some = [ScoreRequest(str(i), (1,) * (20 * i + 1) + (2,) * 30, (Continuation("x", (1,)),)) for i in range(400)]
     assert sum(len(p.requests) for p in plan(some, Limits(tokens=64))) == 400
+
+
+def pairs(n: int, prefix: int) -> list[ScoreRequest]:
+    """Requests that share a few tokens and fill a pack each by what is read."""
+    return [
+        ScoreRequest(
+            f"{i:03}",
+            (*range(prefix), 100 + i, 7, 8),
+            tuple(Continuation("x", (1000 * i + c, *(range(20)))) for c in (1, 2)),
+        )
+        for i in range(n)
+    ]
+
+
+def computed(packs: list[Pack]) -> int:
+    """Tokens, each trunk once as long as it stays."""
+    total, held = 0, None
+    for pack in packs:
+        total += len(pack.trunk) * (pack.trunk != held) + cost(pack)[0]
+        held = pack.trunk
+    return total
+
+
+def test_a_short_prefix_of_many_packs_is_computed_once() -> None:
+    some = pairs(20, prefix=5)
+    packs = list(plan(some, Limits(tokens=512, leaves=64, reads=60)))
+    assert len(packs) == 20
+    assert computed(packs) == len(build_tree(some, 0).tokens)
+
+
+def test_a_prefix_that_few_packs_share_is_no_trunk() -> None:
+    packs = list(plan(pairs(3, prefix=5), Limits(tokens=512, leaves=64, reads=60)))
+    assert [p.trunk for p in packs] == [()] * 3

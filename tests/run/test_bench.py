@@ -43,7 +43,7 @@ class Steady(FakeBackend):
         self.now += self.row * len(listed) + self.step * max(len(r.tokens) for r in results)
         yield results
 
-    def raw_prompt_rate(self, n_tokens: int = 512) -> float:
+    def raw_prompt_rate(self, n_tokens: int = 512, read_share: float = 0.0) -> float:
         return self.second
 
     def raw_decode_rate(self, prompts: Sequence[Sequence[int]], n_tokens: int = 32) -> float:
