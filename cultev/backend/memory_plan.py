@@ -242,7 +242,7 @@ def plan_onnx(
     With V = vocabulary, E = width, F = feed-forward width, H = heads, d = their width, T = ``batch``, N = ``n_ctx``,
     s = layers * 2 * kv_heads * d * kv_bytes, the keys and values of a token::
 
-        weights  = 1.2 * files + 9 * tokenizer.json       what products lay out anew takes the place of what was read
+        weights  = 1.05 * files + 9 * tokenizer.json       what products lay out anew takes the place of what was read
         kv_cache = 2 N s + the larger of
                    scoring     2 min(PAST_BYTES, 64 N s)         the rows' past, and its continuation
                    generating  2 min(RESIDENT_BYTES, parallel (N + GROWTH) s)     likewise
@@ -286,7 +286,7 @@ def plan_onnx(
     if not fused:
         heads = heads or kv_heads
         working += 12 * heads * min(SLICE, batch, n_ctx) * n_ctx + 8 * heads * head_dim * (max(rows, growing) // slot)
-    weights = file_bytes * 6 // 5 + TOKENIZER_FACTOR * tokenizer_bytes
+    weights = file_bytes * 21 // 20 + TOKENIZER_FACTOR * tokenizer_bytes
     return MemoryPlan(
         weights=weights,
         kv_cache=cache,

@@ -120,7 +120,7 @@ def test_onnx_plan() -> None:
         )  # fmt: skip
 
     whole = plan()
-    assert whole.weights == 96_000_000 + 9_000_000
+    assert whole.weights == 84_000_000 + 9_000_000
     read = 4 * 32_000 * 512
     assert whole.logits == 3 * LOGITS_BYTES + read + memory_plan.GATHER_BYTES
     assert plan(picks=True).logits == 2 * read + memory_plan.GATHER_BYTES
