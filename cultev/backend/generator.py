@@ -12,22 +12,19 @@ on its own request alone.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from itertools import islice, pairwise
 
-import numpy as np
-from numpy.typing import NDArray
-
+from cultev.backend.follow_ups import FollowUps
 from cultev.backend.generated import Growing
-from cultev.backend.logprobs import continuation_score, gather_logprobs, require_finite, wanted_of
-from cultev.backend.prefix import STRICT_SLICE, WINDOW, build_tree, common_prefix
+from cultev.backend.held import Held, Vocabulary
+from cultev.backend.logprobs import require_finite
+from cultev.backend.prefix import STRICT_SLICE, WINDOW, common_prefix
 from cultev.backend.sampling import Sampler
-from cultev.backend.sequences import Constraint, Feed, Sequences
+from cultev.backend.sequences import Feed, Sequences
 from cultev.backend.text_requests import follow_cells, follow_length, reason_against
-from cultev.backend.types import ContinuationScore, FollowUp, GenerateRequest, GenerateResult, ScoreRequest
+from cultev.backend.types import ContinuationScore, GenerateRequest, GenerateResult
 
 TRUNK_GAIN = 4
 """Tokens that a trunk must save for each prompt that forks it before it is worth a sequence of its own.
@@ -36,59 +33,8 @@ Reading a trunk is a decode call that the prompts after it wait for, and one cal
 a batch that is computed anyway: up to 3 a prompt."""
 
 
-@dataclass(frozen=True, slots=True)
-class Vocabulary:
-    """What generating must know of a model's tokens."""
-
-    piece: Callable[[int], bytes]
-    """The bytes of a token, b'' for special ones."""
-    ends: Callable[[int], bool]
-    """Whether a token ends the model's turn."""
-    encode: Callable[[str], list[int]]
-    """Token ids of a text that goes on from others: no BOS, no space put before it."""
-    size: int
-    """Token ids are below it."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Mark:
-    """A copy of a text's sequence, to go back to."""
-
-    slot: int
-    length: int
-    """Tokens that it holds."""
-    logits: NDArray[np.float32]
-    """After the last of them."""
-
-
-@dataclass(slots=True)
-class _Held:
-    """One sequence of the engine: a trunk, or a text that grows."""
-
-    slot: int
-    tokens: list[int]
-    """What it holds or is about to hold."""
-    done: int
-    """How many of them the engine has computed."""
-    request: GenerateRequest | None = None
-    sampler: Sampler | None = None
-    constraint: Constraint | None = None
-    text: Growing = field(default_factory=lambda: Growing(()))
-    generated: list[int] = field(default_factory=list)
-    budget: int = 0
-    """Cells it may still come to take beyond ``tokens``, its follow-up's branches included."""
-    limit: int = 0
-    """Tokens that its text may have: what was asked, or what the context or the cells leave."""
-    logits: NDArray[np.float32] | None = None
-    """After its last token, once known."""
-    mark: _Mark | None = None
-    """Where what may become a stop text begins, in engines that can't cut a sequence back."""
-
-
 class Generator:
     """Runs requests through an engine's sequences.
-
-    ``computed`` counts the tokens that were given to the engine, follow-ups aside: what sharing saves shows there.
 
     Args:
         sequences: the engine's.
@@ -118,11 +64,17 @@ class Generator:
         self._queue: deque[GenerateRequest] = deque()
         self._refused: list[GenerateResult] = []
         """Requests that can't be answered, still to be told of."""
-        self._live: list[_Held] = []
-        self._trunks: list[_Held] = []
+        self._live: list[Held] = []
+        self._trunks: list[Held] = []
         """From the outermost to the innermost; each begins with the one before."""
         self._free = list(range(sequences.slots))[::-1]
-        self.computed = 0
+        self._follow_ups = FollowUps(sequences, vocabulary, self._free, strict=strict)
+        self._fed = 0
+
+    @property
+    def computed(self) -> int:
+        """Tokens that were given to the engine, follow-ups' options aside: what sharing saves shows there."""
+        return self._fed + self._follow_ups.computed
 
     def run(self, requests: Iterable[GenerateRequest], skip: Container[str] = ()) -> Iterator[list[GenerateResult]]:
         """Generate them all; see ``Backend.generate``."""
@@ -205,8 +157,8 @@ class Generator:
         room = self._n_ctx - len(request.prompt) - follow_length(request.follow_up)
         return max(1, min(request.max_tokens, room)) + follow_cells(request.follow_up)
 
-    def _begin(self, prompt: Sequence[int], base: _Held | None) -> _Held:
-        held = _Held(self._free.pop(), list(prompt), 0)
+    def _begin(self, prompt: Sequence[int], base: Held | None) -> Held:
+        held = Held(self._free.pop(), list(prompt), 0)
         if base is not None:
             self._engine.fork(base.slot, held.slot)
             held.done = base.done
@@ -243,8 +195,8 @@ class Generator:
             used += len(tokens) + sum(len(h.tokens) for h in held)
         return used <= self._engine.cells
 
-    def _release(self, held: _Held) -> None:
-        self._unmark(held)
+    def _release(self, held: Held) -> None:
+        self._follow_ups.unmark(held)
         self._engine.drop(held.slot)
         self._free.append(held.slot)
         if held.constraint is not None:
@@ -257,7 +209,7 @@ class Generator:
         """Feed the engine once; the results that finished with it."""
         fed = self._feeds()
         logits = self._engine.advance([feed for _, feed in fed])
-        self.computed += sum(len(feed.tokens) for _, feed in fed)
+        self._fed += sum(len(feed.tokens) for _, feed in fed)
         row = 0
         for held, feed in fed:
             held.done += len(feed.tokens)
@@ -271,7 +223,7 @@ class Generator:
                 held.logits = held.logits.copy()
         return [self._finish(held, finish) for held, finish in ended]
 
-    def _feeds(self) -> list[tuple[_Held, Feed]]:
+    def _feeds(self) -> list[tuple[Held, Feed]]:
         """What the engine is given next: growing texts first, then what is left to read, within one batch."""
         if self._strict:
             return [self._strict_feed()]
@@ -287,14 +239,14 @@ class Generator:
                 room -= len(part)
         return fed
 
-    def _strict_feed(self) -> tuple[_Held, Feed]:
+    def _strict_feed(self) -> tuple[Held, Feed]:
         """One sequence alone, up to the next border."""
         held = next(h for h in [*self._trunks, *self._live] if h.done < len(h.tokens))
         end = min(len(held.tokens), (held.done // STRICT_SLICE + 1) * STRICT_SLICE)
         part = tuple(held.tokens[held.done : end])
         return held, Feed(held.slot, part, held.request is not None and end == len(held.tokens))
 
-    def _grow(self, held: _Held) -> str:
+    def _grow(self, held: Held) -> str:
         """Choose the next token; how the text ended, '' when it goes on."""
         request, sampler = held.request, held.sampler
         assert request is not None and sampler is not None and held.logits is not None
@@ -314,122 +266,18 @@ class Generator:
         if len(held.generated) >= held.limit:
             return "context"
         if self._engine.keeps_marks and not self._strict and request.follow_up is not None:
-            self._mark(held, len(request.prompt))
+            self._follow_ups.mark(held, len(request.prompt))
         held.tokens.append(token)
         held.budget -= 1
         return ""
 
-    def _mark(self, held: _Held, n_prompt: int) -> None:
-        """Keep a copy where a stop text may have begun with the last token, as long as it may; if there is a slot.
-
-        Not in strict mode: whether there is one depends on what else is asked.
-        """
-        whole = held.text.pending()
-        if whole is None:
-            self._unmark(held)
-        elif held.mark is None and held.done <= n_prompt + whole and self._free:
-            assert held.logits is not None
-            held.mark = _Mark(self._free.pop(), held.done, held.logits.copy())
-            self._engine.fork(held.slot, held.mark.slot)
-
-    def _unmark(self, held: _Held) -> None:
-        if held.mark is not None:
-            self._engine.drop(held.mark.slot)
-            self._free.append(held.mark.slot)
-            held.mark = None
-
     # The end of a text
 
-    def _finish(self, held: _Held, finish: str) -> GenerateResult:
+    def _finish(self, held: Held, finish: str) -> GenerateResult:
         request = held.request
         assert request is not None
         scores: tuple[ContinuationScore, ...] = ()
         if request.follow_up is not None and request.follow_up.continuations:
-            scores = self._follow(held, request, request.follow_up, finish)
+            scores = self._follow_ups.score(held, request, request.follow_up, finish)
         self._release(held)
         return GenerateResult(request.key, held.text.text, tuple(held.generated), finish, scores)
-
-    def _follow(
-        self, held: _Held, request: GenerateRequest, follow: FollowUp, finish: str
-    ) -> tuple[ContinuationScore, ...]:
-        """Score the follow-up after the text, on the sequence's own cache."""
-        if finish == "stop":
-            n, rest = held.text.kept()
-            kept = [*held.generated[:n], *(self._vocabulary.encode(rest) if rest else [])]
-        else:
-            kept = held.generated[:-1] if finish == "end" else list(held.generated)
-        prefix = [*request.prompt, *kept, *follow.lead]
-        length = common_prefix(prefix, held.tokens[: held.done])
-        if length < held.done and not self._engine.trim(held.slot, length):
-            length = self._go_back(held, length) or self._read_again(held, prefix)
-        first = held.logits if length == held.done and length == len(prefix) else None
-        if first is None and length == len(prefix):  # the logits after it are gone: its last token once more
-            length = length - 1 if self._engine.trim(held.slot, length - 1) else self._read_again(held, prefix)
-        tree = build_tree([ScoreRequest("", tuple(prefix), follow.continuations)], length)
-        wanted, places = wanted_of([ScoreRequest("", (), follow.continuations)], tree)
-        logprobs = np.empty(len(wanted))
-        here = [i for i, (node, _) in enumerate(wanted) if node < 0]
-        below = [i for i, (node, _) in enumerate(wanted) if node >= 0]
-        if here:
-            assert first is not None
-            tokens = np.array([wanted[i][1] for i in here], np.intp)
-            logprobs[here] = gather_logprobs(first[None], np.zeros(len(here), np.intp), tokens)
-        if below:
-            logprobs[below] = self._engine.branch(held.slot, length, tree, [wanted[i] for i in below])
-        require_finite(logprobs)
-        return tuple(
-            continuation_score(c, [logprobs[i] for i in at])
-            for c, at in zip(follow.continuations, places[0], strict=True)
-        )
-
-    def _go_back(self, held: _Held, length: int) -> int:
-        """Go on from the copy that was made before the stop text; how many tokens it has, 0 where there is none."""
-        mark = held.mark
-        if mark is None or mark.length > length:
-            return 0
-        self._engine.drop(held.slot)
-        self._free.append(held.slot)
-        held.slot, held.done, held.logits, held.mark = mark.slot, mark.length, mark.logits, None
-        return mark.length
-
-    def _read_again(self, held: _Held, prefix: Sequence[int]) -> int:
-        """Everything but the last token once more; how many tokens then stand.
-
-        Where memory can't be cut back and no copy was kept: strict mode, all slots in use, prefixes recomputed.
-        """
-        self._engine.drop(held.slot)
-        length = len(prefix) - 1
-        step = STRICT_SLICE if self._strict else self._engine.batch
-        for start in range(0, length, step):
-            part = tuple(prefix[start : min(length, start + step)])
-            self._engine.advance([Feed(held.slot, part, False)])
-            self.computed += len(part)
-        return length
-
-
-class TextGenerator(ABC):
-    """``Backend.generate`` over an engine's sequences."""
-
-    n_ctx: int
-    strict: bool
-    parallel: int
-    """Most texts that grow at once."""
-    on_start: Callable[[Sequence[str]], None]
-
-    @abstractmethod
-    def _sequences(self) -> Sequences:
-        """The engine's sequences, all empty; ``generate`` closes them."""
-
-    @abstractmethod
-    def _vocabulary(self) -> Vocabulary:
-        """What generating must know of the model's tokens."""
-
-    def generate(
-        self, requests: Iterable[GenerateRequest], *, skip: Container[str] = ()
-    ) -> Iterator[list[GenerateResult]]:
-        """See ``Backend.generate``."""
-        generator = Generator(
-            self._sequences(), self._vocabulary(),
-            parallel=self.parallel, n_ctx=self.n_ctx, strict=self.strict, on_start=self.on_start,
-        )  # fmt: skip
-        yield from generator.run(requests, skip)

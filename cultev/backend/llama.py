@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cultev.backend.generator import TextGenerator, Vocabulary
 from cultev.backend.gguf_header import GgufHeader
 from cultev.backend.gguf_read import gguf_sha256, read_gguf
+from cultev.backend.held import Vocabulary
 from cultev.backend.llama_context import BATCH_TOKENS, LlamaContext
 from cultev.backend.llama_embed import embed
 from cultev.backend.llama_grammar import Candidates, Grammar
@@ -28,6 +28,7 @@ from cultev.backend.machine import physical_cores
 from cultev.backend.prefix import STRICT_SLICE, Limits, TokenTree
 from cultev.backend.scorer import TreeScorer
 from cultev.backend.sequences import Sequences, Wanted
+from cultev.backend.text_generator import TextGenerator
 from cultev.backend.types import CONTEXT_CAP, EngineSettings, ModelInfo
 from cultev.errors import EngineError, MissingExtra, ModelDamaged, ModelUnsupported
 from cultev.prompt.chat import ChatTemplate

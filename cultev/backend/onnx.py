@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cultev.backend.generator import TextGenerator, Vocabulary
+from cultev.backend.held import Vocabulary
 from cultev.backend.logprobs import logits_limit
 from cultev.backend.machine import physical_cores
 from cultev.backend.onnx_binding import Binding
@@ -31,6 +31,7 @@ from cultev.backend.onnx_tree import TreeRunner, Way
 from cultev.backend.prefix import Limits, TokenTree
 from cultev.backend.scorer import TreeScorer
 from cultev.backend.sequences import Sequences, Wanted
+from cultev.backend.text_generator import TextGenerator
 from cultev.backend.types import EngineSettings, ModelInfo
 from cultev.errors import EngineError, MissingExtra, ModelUnsupported
 from cultev.prompt.chat import ChatTemplate

@@ -201,7 +201,7 @@ def test_a_stopped_reasoning_is_not_read_again(
     def read_again(*_: object) -> int:
         raise AssertionError("read again")
 
-    monkeypatch.setattr("cultev.backend.generator.Generator._read_again", read_again)
+    monkeypatch.setattr("cultev.backend.follow_ups.FollowUps._read_again", read_again)
     engine = opened(model(architecture))
     plain = [replace(r, max_tokens=12, grammar="root ::= [a-z]+") for r in texts(12)]
     written = generated(engine, plain)

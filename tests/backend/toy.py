@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cultev.backend.generator import Generator, Vocabulary
+from cultev.backend.generator import Generator
+from cultev.backend.held import Vocabulary
 from cultev.backend.prefix import TokenTree
 from cultev.backend.sequences import Constraint, Feed, Wanted
 from cultev.backend.types import GenerateRequest, GenerateResult
