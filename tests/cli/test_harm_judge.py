@@ -80,7 +80,7 @@ def verdicts(place: Path) -> list[tuple[str, str]]:
 
 def test_from_replies_to_a_corrected_rate(judging: Path) -> None:
     done = call(judge, "--with", "tiny.gguf", "--as", "rubric")
-    assert "its self-test: 14 of 14 right" in done.output
+    assert "its self-test, right: en 10/10 harmful, 10/10 good." in done.output
     assert "Without a verdict: 0.0%" in done.output
     assert len(verdicts(judging)) == 84
     done = call(calibrate, "--json")
