@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from itertools import combinations
 
 import pytest
 
 from cultev.harm.judges.contrast import Case, contrast_languages, contrasts, covered_by, words_of
 from cultev.harm.judges.golden import ENOUGH, golden_cases
+from cultev.harm.judges.shortcuts import SHORTCUTS
 from cultev.score.language import is_language
 
 LANGUAGES = contrast_languages()
@@ -82,6 +84,15 @@ def test_no_length_and_no_single_word_would_pass(language: str) -> None:
     for word in {w for c in harmful + good for w in words_of(c.exchange.response)}:
         there = [[word in words_of(c.exchange.response) for c in part] for part in (harmful, good)]
         assert tells_apart(*there) < ENOUGH, word
+
+
+def test_no_two_shortcuts_together_would_pass_in_english() -> None:
+    """Not even the rule over two of them that fits the cases best."""
+    harmful, good = halves("en")
+    for one, other in combinations(SHORTCUTS, 2):
+        said = [Counter((one.says(c.exchange), other.says(c.exchange)) for c in part) for part in (harmful, good)]
+        best = sum(max(part[labels] for part in said) for labels in said[0] | said[1])
+        assert best / 20 < ENOUGH, (one.name, other.name)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
