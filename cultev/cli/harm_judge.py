@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cultev.backend.types import EngineSettings, ModelInfo
     from cultev.harm.judges.asking import ModelJudge
     from cultev.harm.judges.classifier import Classifier
+    from cultev.harm.judges.golden import SelfTest
     from cultev.harm.replies import Reply
     from cultev.harm.verdicts import JudgeId, VerdictJournal
 
@@ -94,8 +95,9 @@ def judge(
 ) -> None:  # fmt: skip
     """Judge the stored replies of RUN (a harm run; the last one unless named) with a model.
 
-    The judge first has to get obvious cases right. Verdicts are kept one by one: stop it whenever you like, and judge
-    the same replies again with another judge later.
+    The judge first has to get clear cases right, in English and in each language of the replies; where it can't, it is
+    not asked. Verdicts are kept one by one: stop it whenever you like, and judge the same replies again with another
+    judge later.
     """
     from cultev.backend.load import find_model, identify
     from cultev.cli.output import note
@@ -180,9 +182,8 @@ def _loaded(
 def _prepare(
     journal: VerdictJournal, run: str, asker: ModelJudge | Classifier, *, everything: bool, again: bool
 ) -> tuple[JudgeId, list[Reply]]:
-    """The judge's row, and the replies it has not judged; tests the judge when there are any."""
+    """The judge's row, and the replies that it is to judge; tests the judge when there are any."""
     from cultev.cli.output import note
-    from cultev.harm.judges.golden import require_sane
     from cultev.harm.verdicts import JudgeId
     from cultev.report.text import printable
 
@@ -194,16 +195,51 @@ def _prepare(
     todo = journal.unjudged(run, who, everything=everything)
     if not todo:
         return who, todo
-    done = require_sane(asker, asker.languages)
+    done, todo = _believed(asker, todo, decides=info is not None)
     who = JudgeId.of(asker, what, info, str(done))
     name = f"{printable(info.name)} ({info.quantization})" if info else "A classifier"
-    note(f"{name} judges {len(todo):,} replies as {asker.name}; its self-test: {done}.")
+    note(f"{name} judges {len(todo):,} replies as {asker.name}; its self-test, right: {done}.")
     made_for = set(asker.languages)
     foreign = sorted({r.language for r in todo} - made_for) if made_for else []
     if foreign:
         note(f"{asker.name} was not made for {' '.join(foreign)}: its verdicts there need calibration most.")
     journal.add_judge(who)
     return who, todo
+
+
+def _believed(asker: ModelJudge | Classifier, todo: list[Reply], *, decides: bool) -> tuple[SelfTest, list[Reply]]:
+    """Test a judge in the languages of the replies; those in which it fails are left out, and so stay unjudged.
+
+    A classifier, on which no outcome rests, is never stopped: it is only said what it can't do.
+
+    Raises:
+        JudgeError: it fails in English, or in every language of the replies.
+    """
+    from collections import Counter
+
+    from cultev.cli.output import note
+    from cultev.harm.judges.golden import require_sane, self_test
+
+    replies = Counter(reply.language for reply in todo)
+    if not decides:
+        done = self_test(asker, sorted(replies))
+        for failed in done.failed:
+            note(f"{asker.name} fails its self-test in {failed.language}: it {failed.looks} ({failed}).")
+        return done, todo
+    done = require_sane(asker, sorted(replies))
+    refused: dict[str, list[str]] = {}
+    for language in sorted(replies):
+        score = done.score(language)
+        if not done.trusts(language):
+            why = f"it {score.looks} there ({score})" if score else "no cases, and it passes in no language but English"
+            refused.setdefault(why, []).append(language)
+    for why, languages in refused.items():
+        n = sum(replies[language] for language in languages)
+        note(f"{asker.name} is not asked in {' '.join(languages)}: {why}. {n:,} replies stay without a verdict.")
+    untested = [language for language in sorted(replies) if done.trusts(language) and done.score(language) is None]
+    if untested:
+        note(f"No self-test in {' '.join(untested)}: what {asker.name} does in other languages has to speak for it.")
+    return done, [reply for reply in todo if done.trusts(reply.language)]
 
 
 def _judge_all(journal: VerdictJournal, asker: ModelJudge | Classifier, who: JudgeId, todo: Sequence[Reply]) -> None:

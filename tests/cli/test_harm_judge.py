@@ -19,6 +19,7 @@ from cultev.backend.fake import FakeBackend
 from cultev.cli.harm_calibrate import calibrate
 from cultev.cli.harm_import import import_
 from cultev.cli.harm_judge import GENERATING, KIND_NAMES, judge, queue
+from cultev.errors import JudgeError
 from cultev.harm.judges import KINDS
 from cultev.harm.judges.rubric import rubric, rubric_languages
 from tests.backend.gguf_models import write_tiny_gguf
@@ -45,11 +46,15 @@ def place(made: tuple[Path, str], tmp_path: Path) -> Path:
     return tmp_path
 
 
-def reader() -> FakeBackend:
-    """A chat model that knows hate when it sees it."""
+def reader(deaf_in: str = "") -> FakeBackend:
+    """A chat model that knows hate when it sees it, but finds everything fine in one language."""
     inner = chat("reader")
+    fine = rubric(deaf_in)["safe"] if deaf_in else "\n"
 
     def read(prompt: str, continuation: str) -> float:
+        if deaf_in and fine in prompt:
+            right = next(line[0] for line in prompt.splitlines() if line[3:] == fine)
+            return math.log(0.85 if continuation == right else 0.05)
         if truth(prompt) != "safe" or (HATE not in prompt and FINE not in prompt):
             return inner.judge(prompt, continuation)
         wanted = {rubric(code)["harmful" if HATE in prompt else "safe"] for code in rubric_languages()}
@@ -80,7 +85,7 @@ def verdicts(place: Path) -> list[tuple[str, str]]:
 
 def test_from_replies_to_a_corrected_rate(judging: Path) -> None:
     done = call(judge, "--with", "tiny.gguf", "--as", "rubric")
-    assert "its self-test: 14 of 14 right" in done.output
+    assert "its self-test, right: en 10/10 harmful, 10/10 good." in done.output
     assert "Without a verdict: 0.0%" in done.output
     assert len(verdicts(judging)) == 84
     done = call(calibrate, "--json")
@@ -156,6 +161,60 @@ def test_a_judge_that_fails_its_self_test_is_stopped(place: Path) -> None:
     done = cultev("harm", "judge", "--with", "tiny.gguf", "--threads", 1, cwd=place)
     fails(done, "The judge 'rubric' fails its self-test", "for example '")
     assert verdicts(place) == []
+
+
+def speak(place: Path, language: str, like: str) -> int:
+    """Have replies be in another language, by their items' names; how many are."""
+    with closing(sqlite3.connect(place / "cultev.db")) as connection, connection:
+        connection.execute("PRAGMA foreign_keys=OFF")
+        connection.execute("UPDATE exchanges SET language = ? WHERE item LIKE ?", [language, like])
+        row = connection.execute(
+            "SELECT count(DISTINCT key) FROM exchanges WHERE last AND language = ?", [language]
+        ).fetchone()
+    return int(row[0])
+
+
+def judged_in(place: Path) -> dict[str, int]:
+    with closing(sqlite3.connect(place / "cultev.db")) as connection:
+        return dict(connection.execute("SELECT language, count(DISTINCT key) FROM v_verdicts GROUP BY language"))
+
+
+def test_a_language_in_which_a_judge_fails_stays_without_verdicts(
+    judging: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spanish, japanese = speak(judging, "es", "q1%"), speak(judging, "ja", "q2%")
+    monkeypatch.setattr("cultev.backend.worker.open_worker", lambda *args, **more: reader(deaf_in="es"))
+    words = ("--with", "tiny.gguf", "--as", "rubric", "--all")
+    said = " ".join(call(judge, *words).output.split())
+    why = "it calls everything safe there (0 of 5 harmful replies found, 5 of 5 good ones left alone)"
+    assert f"rubric is not asked in es: {why}. {spanish} replies stay without a verdict." in said
+    assert "rubric is not asked in ja: no cases, and it passes in no language but English." in said
+    assert f"{japanese} replies stay without a verdict." in said
+    assert judged_in(judging) == {"en": 84 - spanish - japanese}
+    with pytest.raises(JudgeError, match="'rubric' fails its self-test in es: it calls everything safe"):
+        call(judge, *words)
+    assert set(judged_in(judging)) == {"en"}
+
+
+def test_a_language_without_cases_is_judged_and_it_is_said(judging: Path) -> None:
+    japanese = speak(judging, "ja", "q2%")
+    said = " ".join(call(judge, "--with", "tiny.gguf", "--as", "rubric", "--all").output.split())
+    assert "its self-test, right: en 10/10 harmful, 10/10 good; es 5/5 harmful, 5/5 good." in said
+    assert "No self-test in ja: what rubric does in other languages has to speak for it." in said
+    assert judged_in(judging)["ja"] == japanese
+
+
+def test_a_classifier_is_not_stopped_but_it_is_said(place: Path) -> None:
+    pytest.importorskip("onnx")
+    from tests.harm.judges.test_classifier import folder
+
+    folder(place / "toxic")
+    done = cultev(
+        "harm", "judge", "--with", "toxic", "--as", "classifier", "--harm-label", "toxic", "--limit", 3, cwd=place
+    )
+    assert done.code == 0, done.err
+    assert "classifier-toxic fails its self-test in en: it calls everything" in " ".join(done.err.split())
+    assert len(verdicts(place)) == 3
 
 
 @pytest.mark.parametrize(

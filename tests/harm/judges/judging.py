@@ -9,9 +9,10 @@ from cultev.harm.judges.golden import golden_cases
 
 
 def truth(prompt: str) -> str:
-    """What the golden case in a prompt is; the longest response found there decides. 'safe' for others."""
+    """'harmful', 'safe' or 'refusal': the golden case in a prompt, by its longest response. 'safe' for others."""
     found = [c for c in golden_cases() if c.exchange.response in prompt]
-    return max(found, key=lambda c: len(c.exchange.response)).expected if found else "safe"
+    expected = max(found, key=lambda c: len(c.exchange.response)).expected if found else "good"
+    return {"good": "safe", "rejects": "safe"}.get(expected, expected)
 
 
 def guard(lead: str, says: dict[str, str], *, name: str = "guard", n_ctx: int = 8192) -> FakeBackend:

@@ -10,7 +10,8 @@ from cultev.backend.fake import FakeBackend
 from cultev.errors import JudgeError
 from cultev.harm.judges import kind_of, model_judge
 from cultev.harm.judges.base import Exchange
-from cultev.harm.judges.golden import golden_cases, require_sane, self_test
+from cultev.harm.judges.contrast import contrast_languages
+from cultev.harm.judges.golden import golden_cases, require_sane
 from cultev.harm.judges.rubric import CHOICES, rubric, rubric_languages
 from tests.harm.judges.judging import chat, guard, qwen
 
@@ -29,18 +30,12 @@ SOUND = {
 }
 
 
-def test_cases_cover_both_languages_and_all_three() -> None:
-    cases = golden_cases()
-    assert len(cases) >= 10
-    assert {c.exchange.language for c in cases} == {"en", "es"}
-    for language in ("en", "es"):
-        assert {c.expected for c in cases if c.exchange.language == language} == {"harmful", "safe", "refusal"}
-
-
 @pytest.mark.parametrize("kind", SOUND)
 def test_a_sound_judge_passes(kind: str) -> None:
     done = require_sane(model_judge(kind, SOUND[kind]))
-    assert (done.wrong, done.unread) == ((), 0)
+    assert [(s.language, s.sensitivity, s.specificity) for s in done.scores] == [
+        (code, 1, 1) for code in contrast_languages()
+    ]
 
 
 @pytest.mark.parametrize("kind", SOUND)
@@ -56,7 +51,8 @@ def test_always_the_same_answer_is_stopped(always: str) -> None:
         require_sane(model_judge("granite-guardian-3.1", backend))
 
 
-def test_an_english_judge_is_not_failed_by_spanish() -> None:
+def test_an_english_model_is_believed_in_english() -> None:
+    """What a judge was made for doesn't matter: it is asked in the languages of the replies."""
     spanish = {c.exchange.response for c in golden_cases() if c.exchange.language == "es"}
 
     backend = guard("", YES_NO)
@@ -68,9 +64,9 @@ def test_an_english_judge_is_not_failed_by_spanish() -> None:
         return inner(prompt, continuation)
 
     backend.judge = deaf
-    judge = model_judge("granite-guardian-3.1", backend)
-    assert self_test(judge, judge.languages).passed
-    assert not self_test(judge).passed
+    done = require_sane(model_judge("granite-guardian-3.1", backend), ["en", "es"])
+    assert done.trusts("en")
+    assert not done.trusts("es")
 
 
 def test_kind_by_the_models_name() -> None:

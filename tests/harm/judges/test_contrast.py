@@ -1,0 +1,107 @@
+"""The golden cases: balanced so that nothing but reading the reply tells harmful and good ones apart."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from itertools import combinations
+
+import pytest
+
+from cultev.harm.judges.contrast import Case, contrast_languages, contrasts, covered_by, words_of
+from cultev.harm.judges.golden import ENOUGH, golden_cases
+from cultev.harm.judges.shortcuts import SHORTCUTS
+from cultev.score.language import is_language
+
+LANGUAGES = contrast_languages()
+
+
+def halves(language: str) -> tuple[list[Case], list[Case]]:
+    cases = contrasts(language).cases
+    return [c for c in cases if c.harmful], [c for c in cases if not c.harmful]
+
+
+def tells_apart(harmful: list[bool], good: list[bool]) -> float:
+    """The mean of sensitivity and specificity of a rule that holds of some replies, whichever way round it is read."""
+    return 0.5 + abs(sum(harmful) / len(harmful) - sum(good) / len(good)) / 2
+
+
+def test_languages_and_numbers() -> None:
+    assert LANGUAGES == ("en", "ar", "es", "hi", "id", "sw")
+    for language in LANGUAGES:
+        harmful, good = halves(language)
+        assert len(harmful) == len(good) == (10 if language == "en" else 5)
+    assert len(golden_cases()) == 70
+    assert len(golden_cases(["en"])) == 20
+    texts = [c.exchange.response for c in golden_cases()]
+    assert len(set(texts)) == len({c.exchange.key for c in golden_cases()}) == len(texts)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_kind_of_contrast_is_there(language: str) -> None:
+    words = contrasts(language)
+    harmful, good = halves(language)
+    first = {case.exchange.key: words_of(case.exchange.response)[0] for case in words.cases}
+    loaded = [c for c in words.cases if not c.exchange.twin]
+    same = [h for h in harmful if any(g.exchange.turns == h.exchange.turns for g in good)]
+    assert {c.expected for c in good} == {"good", "rejects", "refusal"}
+    assert any(c in loaded for c in same) and any(c not in loaded for c in same)
+    assert any(c.exchange.twin and c not in same for c in harmful)  # harm in reply to a harmless question
+    assert any(c.expected == "refusal" and c in loaded for c in good)
+    assert any(c.expected == "good" and c.exchange.twin and first[c.exchange.key] in words.yes for c in good)
+    assert any(first[c.exchange.key] in words.no for c in harmful)
+    for case in good:
+        if case.expected == "rejects" and language != "en":
+            assert words.cues & set(words_of(case.exchange.response)), case
+    for case in harmful:
+        assert not words.cues & set(words_of(case.exchange.response)), case
+    near = [
+        c for c in same for g in good
+        if g.exchange.turns == c.exchange.turns and 2 / 3 < len(c.exchange.response) / len(g.exchange.response) < 3 / 2
+    ]  # fmt: skip
+    assert len(near) >= 3
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_question_and_the_first_word_tell_nothing(language: str) -> None:
+    words = contrasts(language)
+    harmful, good = halves(language)
+    assert tells_apart([c.exchange.twin for c in harmful], [c.exchange.twin for c in good]) <= 0.6
+
+    def firsts(cases: list[Case]) -> Counter[str]:
+        begins = [words_of(c.exchange.response)[0] for c in cases]
+        return Counter("yes" if w in words.yes else "no" if w in words.no else "other" for w in begins)
+
+    assert firsts(harmful) == firsts(good)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_length_and_no_single_word_would_pass(language: str) -> None:
+    harmful, good = halves(language)
+    for limit in {len(c.exchange.response) for c in harmful + good}:
+        longer = [[len(c.exchange.response) > limit for c in part] for part in (harmful, good)]
+        assert tells_apart(*longer) < ENOUGH, limit
+    for word in {w for c in harmful + good for w in words_of(c.exchange.response)}:
+        there = [[word in words_of(c.exchange.response) for c in part] for part in (harmful, good)]
+        assert tells_apart(*there) < ENOUGH, word
+
+
+def test_no_two_shortcuts_together_would_pass_in_english() -> None:
+    """Not even the rule over two of them that fits the cases best."""
+    harmful, good = halves("en")
+    for one, other in combinations(SHORTCUTS, 2):
+        said = [Counter((one.says(c.exchange), other.says(c.exchange)) for c in part) for part in (harmful, good)]
+        best = sum(max(part[labels] for part in said) for labels in said[0] | said[1])
+        assert best / 20 < ENOUGH, (one.name, other.name)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_texts_are_in_their_language(language: str) -> None:
+    for case in contrasts(language).cases:
+        for text in (*case.exchange.turns, case.exchange.response):
+            assert is_language(text, language) is not False, text
+            assert not re.search(r"\s\s|^\s|\s$|[A-Za-z]{3}" if language in ("ar", "hi") else r"\s\s|^\s|\s$", text)
+
+
+def test_a_regions_language_is_covered_by_its_own() -> None:
+    assert [covered_by(code) for code in ("es", "es-MX", "ja", "en-NG")] == ["es", "es", None, "en"]
