@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,13 +47,14 @@ def orders(
     What the share of changed choices is worth shows beside simulated respondents on the same pairs: one who is
     consistent, one who guesses, one who always takes the first.
     """
-    from cultev.backend.load import find_model, identify
-    from cultev.cli.output import note, output_form
-    from cultev.cli.run import ask_all, needed_tokens, open_engine, open_suites
+    from cultev.backend.load import find_model
+    from cultev.cli.engine import answer_run
+    from cultev.cli.output import output_form
+    from cultev.cli.run import ask_all, needed_tokens, open_suites
     from cultev.cli.suites import note_content
     from cultev.errors import UsageError
     from cultev.harm.orders import both_orders, orders_protocol
-    from cultev.run.journal import Journal, RunId
+    from cultev.run.journal import Journal
     from cultev.run.plan import check_languages, count
     from cultev.run.store import explained, open_results
 
@@ -69,13 +69,10 @@ def orders(
                 raise UsageError(f"{suite.name} has no pairs to ask.", "See what it has: cultev suites show NAME")
         planned = sum(count(suite, protocol) for suite in suites)
         with Journal(db) as journal:
-            run = RunId.of(identify(path), suites, protocol)
-            if journal.status(run) == "done":
-                note(f"Run {run.id} is complete in {db}: nothing to ask again.")
-            else:
-                needs = partial(needed_tokens, suites, protocol)
-                with open_engine(path, settings, needs=needs) as backend:
-                    ask_all(backend, suites, protocol, journal, planned, db)
+            run = answer_run(
+                path, settings, suites, protocol, journal,
+                lambda backend, protocol: ask_all(backend, suites, protocol, journal, planned), needs=needed_tokens,
+            )  # fmt: skip
     connection = open_results(db, write=False)
     try:
         with explained(db):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,11 +15,10 @@ from cultev.cli.options import db_option, engine_options, table_options
 if TYPE_CHECKING:
     import sqlite3
 
-    from cultev.backend.types import EngineSettings
+    from cultev.backend.types import Backend, EngineSettings
     from cultev.cli.output import Column
     from cultev.harm.pair_table import PairCell
     from cultev.harm.pairs import PairJournal, PairProtocol
-    from cultev.run.journal import RunId
     from cultev.suite.store import Suite
 
 
@@ -68,9 +66,10 @@ def pairs(
     the controls for length beside it say when it means nothing at all.
     """
     from cultev.backend.load import find_model
+    from cultev.cli.engine import answer_run
     from cultev.cli.output import output_form
     from cultev.harm.pair_table import check_dimensions
-    from cultev.harm.pairs import PairJournal, PairProtocol
+    from cultev.harm.pairs import PairJournal, PairProtocol, enough_tokens
 
     output_form(as_json, as_csv)
     check_dimensions(by)
@@ -82,10 +81,16 @@ def pairs(
     )  # fmt: skip
     with _suites(names or ("harm-pairs",)) as suites, PairJournal(db) as journal:
         planned = _planned(suites, protocol)
-        run = _run(path, suites, protocol, journal, planned, settings, retry, db)
-        # One model in memory at a time: the first one is closed by now.
-        reference = _run(other, suites, protocol, journal, planned, settings, retry, db) if other else None
-    show_pairs(db, run.id, reference.id if reference else None, by=by, as_json=as_json, as_csv=as_csv)
+        runs = [  # one model in memory at a time: the first one is closed when the other is opened
+            answer_run(
+                each, settings, suites, protocol, journal,
+                lambda backend, protocol: _score_all(backend, suites, protocol, journal, planned),
+                needs=enough_tokens, retry=retry,
+            )
+            for each in ([path, other] if other else [path])
+        ]  # fmt: skip
+    run, reference = runs[0].id, runs[1].id if other else None
+    show_pairs(db, run, reference, by=by, as_json=as_json, as_csv=as_csv)
 
 
 @contextlib.contextmanager
@@ -114,40 +119,18 @@ def _planned(suites: Sequence[Suite], protocol: PairProtocol) -> int:
     return sum(counts)
 
 
-def _run(
-    path: Path, suites: Sequence[Suite], protocol: PairProtocol, journal: PairJournal, planned: int,
-    settings: EngineSettings, retry: bool, db: Path,
-) -> RunId:  # fmt: skip
-    """Score what is not scored yet; the model lives in a process of its own meanwhile."""
-    from cultev.backend.load import identify
-    from cultev.backend.worker import open_worker
+def _score_all(
+    backend: Backend, suites: Sequence[Suite], protocol: PairProtocol, journal: PairJournal, planned: int
+) -> None:
+    """Score what is not scored yet."""
     from cultev.cli.output import note
     from cultev.cli.progress import progress, stop_on_interrupt
-    from cultev.harm.pairs import enough_tokens, run_pairs
+    from cultev.harm.pairs import run_pairs
     from cultev.report.text import printable
-    from cultev.run.journal import RunId
 
-    run = RunId.of(identify(path), suites, protocol)
-    died = journal.engine_errors(run)
-    if journal.status(run) == "done" and not (retry and died):
-        note(f"Run {run.id} is complete in {db}: nothing to ask again.")
-        return run
-    backend = open_worker(
-        path,
-        settings,
-        lambda fault: note(f"The engine died ({fault.reason}): {fault.consequence}."),
-        needs=partial(enough_tokens, suites, protocol),
-        note=note,
-    )
-    try:
-        if retry and died:
-            journal.forget_errors(run)
-        note(f"Scoring {planned:,} pairs with {printable(backend.info.name)} ({backend.info.quantization}).")
-        with stop_on_interrupt() as stop, progress(planned, "Scoring") as advance:
-            run_pairs(backend, suites, protocol, journal, n_planned=planned, advance=advance, stop=stop)
-    finally:
-        backend.close()
-    return run
+    note(f"Scoring {planned:,} pairs with {printable(backend.info.name)} ({backend.info.quantization}).")
+    with stop_on_interrupt() as stop, progress(planned, "Scoring") as advance:
+        run_pairs(backend, suites, protocol, journal, n_planned=planned, advance=advance, stop=stop)
 
 
 def show_pairs(

@@ -233,10 +233,11 @@ def session(model: str | None, words: Words, db: Path, *, tried: bool = False) -
     Raises:
         CultevError: whatever is wrong with model, suite, words or results file.
     """
+    from cultev.backend.fit import fit as fit_memory
     from cultev.backend.load import find_model
+    from cultev.cli.engine import check_template, open_engine, within_memory
     from cultev.cli.output import note
     from cultev.cli.progress import progress, stop_on_interrupt
-    from cultev.cli.run import check_template, open_engine
     from cultev.errors import UsageError
     from cultev.lsk import budgets
     from cultev.lsk.ask import Filler
@@ -268,8 +269,9 @@ def session(model: str | None, words: Words, db: Path, *, tried: bool = False) -
         journal = stack.enter_context(Journal(db))
         most = tuple(budgets.most(items, design.languages, words.max_tokens, design.translate).items())
         needs = functools.partial(_needs, suite, design, most)
-        reasons = words.mode == "cot"
-        backend = stack.enter_context(open_engine(path, words.settings, generate=reasons, needs=needs))
+        fitted = fit_memory(path, words.settings, generate=words.mode == "cot", needs=needs)
+        design = within_memory(design, fitted)
+        backend = stack.enter_context(open_engine(path, fitted))
         check_template(backend)
         stop = stack.enter_context(stop_on_interrupt())
         with open_embedder(words.embedder, backend, words.settings) as embedder:

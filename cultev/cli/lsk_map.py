@@ -50,9 +50,10 @@ def ask(
     The question may be in any language. The model thinks in the map's language and, as a check, in English; you see
     both answers, and whether they agree. The map is the results file's, or an exported one (--map FILE).
     """
+    from cultev.backend.fit import fit
     from cultev.backend.load import find_model, identify
+    from cultev.cli.engine import check_template, open_engine
     from cultev.cli.output import emit_record
-    from cultev.cli.run import check_template, open_engine
     from cultev.lsk import budgets
     from cultev.lsk.answer import agreement, answer_in
     from cultev.prompt.languages import language
@@ -66,7 +67,7 @@ def ask(
     needs = functools.partial(_needs, question, options, max(longest.values()))
     with (
         _the_suite(found, suite_name) as suite,
-        open_engine(path, settings, generate=True, needs=needs) as backend,
+        open_engine(path, fit(path, settings, generate=True, needs=needs)) as backend,
     ):
         check_template(backend)
         placed, pick = _the_cell(found, question, code, suite, culture, topic, backend, embedder, settings)

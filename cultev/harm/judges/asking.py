@@ -104,7 +104,7 @@ class ModelJudge(ABC):
             longest = max(map(_longest, parts))
             if longest > self._backend.n_ctx:
                 why = f"too long: {longest} tokens, the judge's context holds {self._backend.n_ctx}"
-                yield Verdict(exchange.key, "unjudged", raw=why)
+                yield Verdict(exchange.key, "unjudged", raw=why, too_long=True)
                 continue
             questions[str(number)] = mine
             requests += parts
