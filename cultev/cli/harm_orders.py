@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cultev.cli.options import db_option, engine_options, table_options
+from cultev.cli.options import (
+    db_option,
+    engine_options,
+    languages_option,
+    limit_option,
+    suites_option,
+    table_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,16 +26,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", required=False)
-@click.option(
-    "--suite",
-    "-s",
-    "suite_names",
-    multiple=True,
-    metavar="NAME|FILE",
-    help="A suite with pairs; may be repeated. [default: harm-pairs]",
-)
-@click.option("--language", "-l", "languages", multiple=True, metavar="CODE", help="In this language only; repeat.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="N pairs of each suite, a fixed random sample.")
+@suites_option("A suite with pairs", "harm-pairs")
+@languages_option()
+@limit_option("pairs of each suite")
 @engine_options
 @db_option
 @table_options

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cultev.cli.options import db_option, engine_options, table_options
+from cultev.cli.options import (
+    db_option,
+    engine_options,
+    languages_option,
+    limit_option,
+    retry_option,
+    suites_option,
+    table_options,
+)
 
 if TYPE_CHECKING:
     import sqlite3
@@ -33,30 +40,23 @@ LEGEND = (
 
 @click.command("pairs")
 @click.argument("model", required=False)
-@click.option(
-    "--suite",
-    "-s",
-    "names",
-    multiple=True,
-    metavar="NAME|FILE",
-    help="A suite with pairs; repeat. [default: harm-pairs]",
-)
-@click.option("--language", "-l", "languages", multiple=True, metavar="CODE", help="In this language only; repeat.")
+@suites_option("A suite with pairs", "harm-pairs")
+@languages_option()
 @click.option("--reference-model", metavar="MODEL", help="Compare with this model's preferences (implicit reward).")
 @click.option("--pmi", is_flag=True, help="Also less the answers' own likelihood (PMI): nearly twice the work.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="N pairs of each suite, a fixed random sample.")
+@limit_option("pairs of each suite")
 @click.option(
     "--by",
     multiple=True,
     metavar="DIMENSION",
     help="Cells by pair_type, culture, area, language, scope, region; repeat.",
 )
-@click.option("--retry", is_flag=True, help="Ask again what the engine died of before (engine_error).")
+@retry_option
 @engine_options
 @db_option
 @table_options
 def pairs(
-    model: str | None, names: tuple[str, ...], languages: tuple[str, ...], reference_model: str | None, pmi: bool,
+    model: str | None, suite_names: tuple[str, ...], languages: tuple[str, ...], reference_model: str | None, pmi: bool,
     limit: int | None, by: tuple[str, ...], retry: bool, settings: EngineSettings, db: Path, as_json: bool,
     as_csv: bool,
 ) -> None:  # fmt: skip
@@ -68,6 +68,7 @@ def pairs(
     from cultev.backend.load import find_model
     from cultev.cli.engine import answer_run
     from cultev.cli.output import output_form
+    from cultev.cli.run import open_suites
     from cultev.harm.pair_table import check_dimensions
     from cultev.harm.pairs import PairJournal, PairProtocol, enough_tokens
 
@@ -79,7 +80,7 @@ def pairs(
         languages=tuple(sorted(set(languages))), limit=limit, pmi=pmi, n_ctx=settings.n_ctx,
         strict=settings.strict,
     )  # fmt: skip
-    with _suites(names or ("harm-pairs",)) as suites, PairJournal(db) as journal:
+    with open_suites(suite_names or ("harm-pairs",)) as suites, PairJournal(db) as journal:
         planned = _planned(suites, protocol)
         runs = [  # one model in memory at a time: the first one is closed when the other is opened
             answer_run(
@@ -91,15 +92,6 @@ def pairs(
         ]  # fmt: skip
     run, reference = runs[0].id, runs[1].id if other else None
     show_pairs(db, run, reference, by=by, as_json=as_json, as_csv=as_csv)
-
-
-@contextlib.contextmanager
-def _suites(names: Sequence[str]) -> Iterator[list[Suite]]:
-    from cultev.suite.store import open_suite
-
-    with contextlib.ExitStack() as stack:
-        found = {suite.content_hash: suite for suite in (stack.enter_context(open_suite(name)) for name in names)}
-        yield list(found.values())
 
 
 def _planned(suites: Sequence[Suite], protocol: PairProtocol) -> int:

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cultev.cli.options import db_option, engine_options, table_options
+from cultev.cli.options import (
+    db_option,
+    engine_options,
+    languages_option,
+    limit_option,
+    max_tokens_option,
+    retry_option,
+    suites_option,
+    table_options,
+)
 
 if TYPE_CHECKING:
     from cultev.backend.types import Backend, EngineSettings
@@ -21,23 +30,8 @@ DEFAULT_SUITE = "harm-core"
 
 @click.command()
 @click.argument("model", required=False)
-@click.option(
-    "--suite",
-    "-s",
-    "suite_names",
-    multiple=True,
-    metavar="NAME|FILE",
-    help=f"A suite with dialogues; may be repeated. [default: {DEFAULT_SUITE}]",
-)
-@click.option(
-    "--language",
-    "--languages",
-    "-l",
-    "languages",
-    multiple=True,
-    metavar="CODE",
-    help="Ask in this language only; may be repeated.",
-)
+@suites_option("A suite with dialogues", DEFAULT_SUITE)
+@languages_option("--languages")
 @click.option(
     "--form",
     "forms",
@@ -67,11 +61,9 @@ DEFAULT_SUITE = "harm-core"
     help="Whether a plain assistant's system prompt stands before the conversation.",
 )
 @click.option("--robust", is_flag=True, help="Ask in two paraphrases and with the system prompt the other way as well.")
-@click.option(
-    "--max-tokens", type=click.IntRange(1, 8192), default=256, show_default=True, help="Longest reply, in tokens."
-)
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="N items of each suite, a fixed random sample.")
-@click.option("--retry", is_flag=True, help="Ask again what the engine died of before (engine_error).")
+@max_tokens_option("Longest reply, in tokens.")
+@limit_option("items of each suite")
+@retry_option
 @engine_options
 @db_option
 @table_options

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cultev.cli.options import db_option, engine_options, table_options
+from cultev.cli.options import (
+    db_option,
+    engine_options,
+    languages_option,
+    limit_option,
+    max_tokens_option,
+    retry_option,
+    suites_option,
+    table_options,
+)
 
 if TYPE_CHECKING:
     from cultev.backend.types import Backend, Continuation, EngineSettings, GenerateRequest, ScoreRequest
@@ -28,22 +37,8 @@ NORMS = ["sum", "token", "byte", "char", "pmi"]
 
 @click.command()
 @click.argument("model", required=False)
-@click.option(
-    "--suite",
-    "-s",
-    "suite_names",
-    multiple=True,
-    metavar="NAME|FILE",
-    help="A suite; may be repeated. [default: all built-in ones that fit the model]",
-)
-@click.option(
-    "--language",
-    "-l",
-    "languages",
-    multiple=True,
-    metavar="CODE",
-    help="Ask in this language only; may be repeated.",
-)
+@suites_option("A suite", "all built-in ones that fit the model")
+@languages_option()
 @click.option(
     "--context",
     "-c",
@@ -74,13 +69,7 @@ NORMS = ["sum", "token", "byte", "char", "pmi"]
     show_default=True,
     help="Option orders to ask each item in.",
 )
-@click.option(
-    "--max-tokens",
-    type=click.IntRange(1, 8192),
-    default=256,
-    show_default=True,
-    help="Longest reasoning (--mode cot), in tokens.",
-)
+@max_tokens_option("Longest reasoning (--mode cot), in tokens.")
 @click.option(
     "--temperature",
     type=click.FloatRange(0.0, 10.0),
@@ -91,7 +80,7 @@ NORMS = ["sum", "token", "byte", "char", "pmi"]
 @click.option(
     "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of a reasoning with a temperature."
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="N items of each suite, a fixed random sample.")
+@limit_option("items of each suite")
 @click.option("--by", multiple=True, metavar="DIMENSION", help="Group the table by this instead; may be repeated.")
 @click.option(
     "--show",
@@ -99,7 +88,7 @@ NORMS = ["sum", "token", "byte", "char", "pmi"]
     metavar="ITEM",
     help="Print the exact text and token ids the model reads for ITEM, and stop.",
 )
-@click.option("--retry", is_flag=True, help="Ask again what the engine died of before (engine_error).")
+@retry_option
 @engine_options
 @db_option
 @table_options
