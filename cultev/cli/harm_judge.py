@@ -109,13 +109,13 @@ def judge(
     with VerdictJournal(db) as journal:
         head = harm_run(journal.connection, run)
         _check_self(head, digest, same_model)
-        with _loaded(path, settings, kind, language, harm_labels) as asker:
+        with _loaded(path, settings, kind, language, harm_labels) as (asker, shortened):
             _note_kin(head, getattr(asker, "info", None), digest)
             who, todo = _prepare(journal, head["id"], asker, everything=everything, again=again)
             if not todo:
                 note(f"Nothing is left for {asker.name} to judge in run {head['id']}.")
                 return
-            _judge_all(journal, asker, who, todo[:limit] if limit else todo)
+            _judge_all(journal, asker, who, todo[:limit] if limit else todo, shortened=shortened)
 
 
 def _check_self(head: dict[str, str], digest: str, allowed: bool) -> None:
@@ -149,34 +149,28 @@ def _note_kin(head: dict[str, str], info: ModelInfo | None, digest: str) -> None
 @contextlib.contextmanager
 def _loaded(
     path: Path, settings: EngineSettings, kind: str | None, language: str, harm_labels: Sequence[str]
-) -> Iterator[ModelJudge | Classifier]:
-    """The judge, its model in a process of its own for as long as the block lasts."""
-    from cultev.backend.worker import open_worker
-    from cultev.cli.output import note
+) -> Iterator[tuple[ModelJudge | Classifier, bool]]:
+    """The judge, its model in a process of its own for as long as the block lasts, and whether memory has shortened
+    its context.
+    """
+    from cultev.backend.fit import fit
+    from cultev.cli.engine import open_engine
     from cultev.errors import UsageError
     from cultev.harm.judges import kind_of, model_judge
 
     if kind == "classifier":
         from cultev.harm.judges.classifier import Classifier
 
-        yield Classifier(path, harm_labels, settings.threads)
+        yield Classifier(path, harm_labels, settings.threads), False
         return
     chosen = kind or kind_of(path.name)
     if language and chosen != "rubric":
         raise UsageError(f"{chosen} has a format of its own, no rubric.", "Leave --rubric out, or say --as rubric.")
-    backend = open_worker(
-        path,
-        settings,
-        lambda fault: note(f"The engine died ({fault.reason}): {fault.consequence}."),
-        generate=chosen in GENERATING,
-        note=note,
-    )
-    try:
+    fitted = fit(path, settings, generate=chosen in GENERATING)
+    with open_engine(path, fitted) as backend:
         if kind is None and chosen == "rubric":
             chosen = kind_of(backend.info.name)
-        yield model_judge(chosen, backend, language)
-    finally:
-        backend.close()
+        yield model_judge(chosen, backend, language), fitted.shortened
 
 
 def _prepare(
@@ -242,7 +236,9 @@ def _believed(asker: ModelJudge | Classifier, todo: list[Reply], *, decides: boo
     return done, [reply for reply in todo if done.trusts(reply.language)]
 
 
-def _judge_all(journal: VerdictJournal, asker: ModelJudge | Classifier, who: JudgeId, todo: Sequence[Reply]) -> None:
+def _judge_all(
+    journal: VerdictJournal, asker: ModelJudge | Classifier, who: JudgeId, todo: Sequence[Reply], *, shortened: bool
+) -> None:
     from collections import Counter
 
     from cultev.cli.output import note
@@ -252,9 +248,10 @@ def _judge_all(journal: VerdictJournal, asker: ModelJudge | Classifier, who: Jud
     from cultev.harm.verdicts import judge_run
 
     labels: Counter[str] = Counter()
-    flips = 0
+    flips = left = 0
     with stop_on_interrupt() as stop, progress(len(todo), "Judging") as advance:
-        for verdict in judge_run(journal, asker, who, todo):
+        for verdict in judge_run(journal, asker, who, todo, shortened=shortened):
+            left += shortened and verdict.too_long
             labels[verdict.label] += 1
             flips += ORDERS_DIFFER in verdict.raw
             advance(1, 1)
@@ -263,6 +260,8 @@ def _judge_all(journal: VerdictJournal, asker: ModelJudge | Classifier, who: Jud
     said = ", ".join(f"{n:,} {label}" for label, n in labels.most_common())
     unread = labels["unjudged"] / sum(labels.values())
     note(f"{asker.name}: {said}. Without a verdict: {unread:.1%}.")
+    if left:
+        note(f"{left:,} of them are too long for the context that memory leaves just now; they stay to be judged.")
     if flips:
         note(f"In {flips / sum(labels.values()):.1%} its answer changes with the order of the rubric's choices.")
     note("Until people have labelled some, these are one machine's opinions: cultev harm queue")

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cultev.cli.options import db_option, engine_options, table_options
+from cultev.cli.options import (
+    db_option,
+    engine_options,
+    languages_option,
+    limit_option,
+    suites_option,
+    table_options,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,16 +26,9 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", required=False)
-@click.option(
-    "--suite",
-    "-s",
-    "suite_names",
-    multiple=True,
-    metavar="NAME|FILE",
-    help="A suite with pairs; may be repeated. [default: harm-pairs]",
-)
-@click.option("--language", "-l", "languages", multiple=True, metavar="CODE", help="In this language only; repeat.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="N pairs of each suite, a fixed random sample.")
+@suites_option("A suite with pairs", "harm-pairs")
+@languages_option()
+@limit_option("pairs of each suite")
 @engine_options
 @db_option
 @table_options
@@ -48,13 +47,14 @@ def orders(
     What the share of changed choices is worth shows beside simulated respondents on the same pairs: one who is
     consistent, one who guesses, one who always takes the first.
     """
-    from cultev.backend.load import find_model, identify
-    from cultev.cli.output import note, output_form
-    from cultev.cli.run import ask_all, needed_tokens, open_engine, open_suites
+    from cultev.backend.load import find_model
+    from cultev.cli.engine import answer_run
+    from cultev.cli.output import output_form
+    from cultev.cli.run import ask_all, needed_tokens, open_suites
     from cultev.cli.suites import note_content
     from cultev.errors import UsageError
     from cultev.harm.orders import both_orders, orders_protocol
-    from cultev.run.journal import Journal, RunId
+    from cultev.run.journal import Journal
     from cultev.run.plan import check_languages, count
     from cultev.run.store import explained, open_results
 
@@ -69,13 +69,10 @@ def orders(
                 raise UsageError(f"{suite.name} has no pairs to ask.", "See what it has: cultev suites show NAME")
         planned = sum(count(suite, protocol) for suite in suites)
         with Journal(db) as journal:
-            run = RunId.of(identify(path), suites, protocol)
-            if journal.status(run) == "done":
-                note(f"Run {run.id} is complete in {db}: nothing to ask again.")
-            else:
-                needs = partial(needed_tokens, suites, protocol)
-                with open_engine(path, settings, needs=needs) as backend:
-                    ask_all(backend, suites, protocol, journal, planned, db)
+            run = answer_run(
+                path, settings, suites, protocol, journal,
+                lambda backend, protocol: ask_all(backend, suites, protocol, journal, planned), needs=needed_tokens,
+            )  # fmt: skip
     connection = open_results(db, write=False)
     try:
         with explained(db):

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cultev.cli.options import db_option, engine_options, table_options
+from cultev.cli.options import (
+    db_option,
+    engine_options,
+    languages_option,
+    limit_option,
+    retry_option,
+    suites_option,
+    table_options,
+)
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from cultev.backend.types import EngineSettings
+    from cultev.backend.types import Backend, EngineSettings
     from cultev.cli.output import Column
     from cultev.harm.pair_table import PairCell
     from cultev.harm.pairs import PairJournal, PairProtocol
-    from cultev.run.journal import RunId
     from cultev.suite.store import Suite
 
 
@@ -35,30 +40,23 @@ LEGEND = (
 
 @click.command("pairs")
 @click.argument("model", required=False)
-@click.option(
-    "--suite",
-    "-s",
-    "names",
-    multiple=True,
-    metavar="NAME|FILE",
-    help="A suite with pairs; repeat. [default: harm-pairs]",
-)
-@click.option("--language", "-l", "languages", multiple=True, metavar="CODE", help="In this language only; repeat.")
+@suites_option("A suite with pairs", "harm-pairs")
+@languages_option()
 @click.option("--reference-model", metavar="MODEL", help="Compare with this model's preferences (implicit reward).")
 @click.option("--pmi", is_flag=True, help="Also less the answers' own likelihood (PMI): nearly twice the work.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="N pairs of each suite, a fixed random sample.")
+@limit_option("pairs of each suite")
 @click.option(
     "--by",
     multiple=True,
     metavar="DIMENSION",
     help="Cells by pair_type, culture, area, language, scope, region; repeat.",
 )
-@click.option("--retry", is_flag=True, help="Ask again what the engine died of before (engine_error).")
+@retry_option
 @engine_options
 @db_option
 @table_options
 def pairs(
-    model: str | None, names: tuple[str, ...], languages: tuple[str, ...], reference_model: str | None, pmi: bool,
+    model: str | None, suite_names: tuple[str, ...], languages: tuple[str, ...], reference_model: str | None, pmi: bool,
     limit: int | None, by: tuple[str, ...], retry: bool, settings: EngineSettings, db: Path, as_json: bool,
     as_csv: bool,
 ) -> None:  # fmt: skip
@@ -68,9 +66,11 @@ def pairs(
     the controls for length beside it say when it means nothing at all.
     """
     from cultev.backend.load import find_model
+    from cultev.cli.engine import answer_run
     from cultev.cli.output import output_form
+    from cultev.cli.run import open_suites
     from cultev.harm.pair_table import check_dimensions
-    from cultev.harm.pairs import PairJournal, PairProtocol
+    from cultev.harm.pairs import PairJournal, PairProtocol, enough_tokens
 
     output_form(as_json, as_csv)
     check_dimensions(by)
@@ -80,21 +80,18 @@ def pairs(
         languages=tuple(sorted(set(languages))), limit=limit, pmi=pmi, n_ctx=settings.n_ctx,
         strict=settings.strict,
     )  # fmt: skip
-    with _suites(names or ("harm-pairs",)) as suites, PairJournal(db) as journal:
+    with open_suites(suite_names or ("harm-pairs",)) as suites, PairJournal(db) as journal:
         planned = _planned(suites, protocol)
-        run = _run(path, suites, protocol, journal, planned, settings, retry, db)
-        # One model in memory at a time: the first one is closed by now.
-        reference = _run(other, suites, protocol, journal, planned, settings, retry, db) if other else None
-    show_pairs(db, run.id, reference.id if reference else None, by=by, as_json=as_json, as_csv=as_csv)
-
-
-@contextlib.contextmanager
-def _suites(names: Sequence[str]) -> Iterator[list[Suite]]:
-    from cultev.suite.store import open_suite
-
-    with contextlib.ExitStack() as stack:
-        found = {suite.content_hash: suite for suite in (stack.enter_context(open_suite(name)) for name in names)}
-        yield list(found.values())
+        runs = [  # one model in memory at a time: the first one is closed when the other is opened
+            answer_run(
+                each, settings, suites, protocol, journal,
+                lambda backend, protocol: _score_all(backend, suites, protocol, journal, planned),
+                needs=enough_tokens, retry=retry,
+            )
+            for each in ([path, other] if other else [path])
+        ]  # fmt: skip
+    run, reference = runs[0].id, runs[1].id if other else None
+    show_pairs(db, run, reference, by=by, as_json=as_json, as_csv=as_csv)
 
 
 def _planned(suites: Sequence[Suite], protocol: PairProtocol) -> int:
@@ -114,40 +111,18 @@ def _planned(suites: Sequence[Suite], protocol: PairProtocol) -> int:
     return sum(counts)
 
 
-def _run(
-    path: Path, suites: Sequence[Suite], protocol: PairProtocol, journal: PairJournal, planned: int,
-    settings: EngineSettings, retry: bool, db: Path,
-) -> RunId:  # fmt: skip
-    """Score what is not scored yet; the model lives in a process of its own meanwhile."""
-    from cultev.backend.load import identify
-    from cultev.backend.worker import open_worker
+def _score_all(
+    backend: Backend, suites: Sequence[Suite], protocol: PairProtocol, journal: PairJournal, planned: int
+) -> None:
+    """Score what is not scored yet."""
     from cultev.cli.output import note
     from cultev.cli.progress import progress, stop_on_interrupt
-    from cultev.harm.pairs import enough_tokens, run_pairs
+    from cultev.harm.pairs import run_pairs
     from cultev.report.text import printable
-    from cultev.run.journal import RunId
 
-    run = RunId.of(identify(path), suites, protocol)
-    died = journal.engine_errors(run)
-    if journal.status(run) == "done" and not (retry and died):
-        note(f"Run {run.id} is complete in {db}: nothing to ask again.")
-        return run
-    backend = open_worker(
-        path,
-        settings,
-        lambda fault: note(f"The engine died ({fault.reason}): {fault.consequence}."),
-        needs=partial(enough_tokens, suites, protocol),
-        note=note,
-    )
-    try:
-        if retry and died:
-            journal.forget_errors(run)
-        note(f"Scoring {planned:,} pairs with {printable(backend.info.name)} ({backend.info.quantization}).")
-        with stop_on_interrupt() as stop, progress(planned, "Scoring") as advance:
-            run_pairs(backend, suites, protocol, journal, n_planned=planned, advance=advance, stop=stop)
-    finally:
-        backend.close()
-    return run
+    note(f"Scoring {planned:,} pairs with {printable(backend.info.name)} ({backend.info.quantization}).")
+    with stop_on_interrupt() as stop, progress(planned, "Scoring") as advance:
+        run_pairs(backend, suites, protocol, journal, n_planned=planned, advance=advance, stop=stop)
 
 
 def show_pairs(

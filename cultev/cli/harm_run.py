@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cultev.cli.options import db_option, engine_options, table_options
+from cultev.cli.options import (
+    db_option,
+    engine_options,
+    languages_option,
+    limit_option,
+    max_tokens_option,
+    retry_option,
+    suites_option,
+    table_options,
+)
 
 if TYPE_CHECKING:
     from cultev.backend.types import Backend, EngineSettings
@@ -22,23 +30,8 @@ DEFAULT_SUITE = "harm-core"
 
 @click.command()
 @click.argument("model", required=False)
-@click.option(
-    "--suite",
-    "-s",
-    "suite_names",
-    multiple=True,
-    metavar="NAME|FILE",
-    help=f"A suite with dialogues; may be repeated. [default: {DEFAULT_SUITE}]",
-)
-@click.option(
-    "--language",
-    "--languages",
-    "-l",
-    "languages",
-    multiple=True,
-    metavar="CODE",
-    help="Ask in this language only; may be repeated.",
-)
+@suites_option("A suite with dialogues", DEFAULT_SUITE)
+@languages_option("--languages")
 @click.option(
     "--form",
     "forms",
@@ -68,11 +61,9 @@ DEFAULT_SUITE = "harm-core"
     help="Whether a plain assistant's system prompt stands before the conversation.",
 )
 @click.option("--robust", is_flag=True, help="Ask in two paraphrases and with the system prompt the other way as well.")
-@click.option(
-    "--max-tokens", type=click.IntRange(1, 8192), default=256, show_default=True, help="Longest reply, in tokens."
-)
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="N items of each suite, a fixed random sample.")
-@click.option("--retry", is_flag=True, help="Ask again what the engine died of before (engine_error).")
+@max_tokens_option("Longest reply, in tokens.")
+@limit_option("items of each suite")
+@retry_option
 @engine_options
 @db_option
 @table_options
@@ -101,15 +92,15 @@ def run(
     Stop it whenever you like: the same command goes on from there, and asks nothing twice. Nothing is judged here
     but what rules can tell; go on with `cultev harm judge`.
     """
-    from cultev.backend.load import find_model, identify
+    from cultev.backend.load import find_model
+    from cultev.cli.engine import answer_run
     from cultev.cli.harm_show import show_harm
     from cultev.cli.output import note, output_form
-    from cultev.cli.run import open_engine, open_suites
+    from cultev.cli.run import open_suites
     from cultev.cli.suites import note_content
     from cultev.harm.journal import HarmJournal
     from cultev.harm.plan import enough_tokens, survey, without_words
     from cultev.harm.protocol import HarmProtocol
-    from cultev.run.journal import RunId
 
     output_form(as_json, as_csv)
     _check_sampling(samples, temperature)
@@ -126,17 +117,12 @@ def run(
         if not languages and (unknown := without_words(suites)):
             note(f"Not asked in {' '.join(unknown)}: the harm test has no words in it yet.")
         with HarmJournal(db) as journal:
-            run_id = RunId.of(identify(path), suites, protocol)
-            died = journal.engine_errors(run_id)
-            if journal.status(run_id) == "done" and not (retry and died):
-                note(f"Run {run_id.id} is complete in {db}: nothing to ask again.")
-            else:
-                needs = partial(enough_tokens, suites, protocol)
-                with open_engine(path, settings, generate=True, needs=needs) as backend:
-                    if retry and died:
-                        journal.forget_errors(run_id)
-                    _hold_all(backend, suites, protocol, journal, planned, db)
-    show_harm(db, run_id.id, noted=True, as_json=as_json, as_csv=as_csv)
+            done = answer_run(
+                path, settings, suites, protocol, journal,
+                lambda backend, protocol: _hold_all(backend, suites, protocol, journal, planned),
+                needs=enough_tokens, generate=True, retry=retry,
+            )  # fmt: skip
+    show_harm(db, done.id, noted=True, as_json=as_json, as_csv=as_csv)
 
 
 def _check_sampling(samples: int, temperature: float) -> None:
@@ -173,21 +159,17 @@ def _check_history(backend: Backend) -> None:
 
 
 def _hold_all(
-    backend: Backend,
-    suites: Sequence[Suite],
-    protocol: HarmProtocol,
-    journal: HarmJournal,
-    planned: int,
-    db: Path,
+    backend: Backend, suites: Sequence[Suite], protocol: HarmProtocol, journal: HarmJournal, planned: int
 ) -> None:
+    from cultev.cli.engine import check_template
     from cultev.cli.output import note
     from cultev.cli.progress import progress, stop_on_interrupt
-    from cultev.cli.run import check_template
     from cultev.harm.engine import run_harm
 
     check_template(backend)
     if protocol.forms != ("single",):
         _check_history(backend)
-    note(f"Holding {planned:,} conversations with {backend.info.name} ({backend.info.quantization}) into {db}.")
+    name = f"{backend.info.name} ({backend.info.quantization})"
+    note(f"Holding {planned:,} conversations with {name} into {journal.path}.")
     with stop_on_interrupt() as stop, progress(planned, "Talking") as advance:
         run_harm(backend, suites, protocol, journal, n_planned=planned, advance=advance, stop=stop, note=note)

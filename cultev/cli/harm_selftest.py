@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cultev.cli.options import table_options
+from cultev.cli.options import limit_option, suites_option, table_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,15 +22,8 @@ LABELS = 200
 
 
 @click.command()
-@click.option(
-    "--suite",
-    "-s",
-    "suite_names",
-    multiple=True,
-    metavar="NAME|FILE",
-    help="A suite with dialogues; may be repeated. [default: one about invented peoples, in every language]",
-)
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="N items of each suite, a fixed random sample.")
+@suites_option("A suite with dialogues", "one about invented peoples, in every language")
+@limit_option("items of each suite")
 @click.option(
     "--judge-errs",
     type=click.FloatRange(0.0, 0.5),

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
-from cultev.cli.options import db_option, engine_options, table_options
+from cultev.cli.options import (
+    db_option,
+    engine_options,
+    limit_option,
+    max_tokens_option,
+    retry_option,
+    suite_option,
+    table_options,
+)
 
 if TYPE_CHECKING:
     from cultev.backend.types import EngineSettings
@@ -27,12 +35,15 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+REASONING = "Longest reasoning in English, in tokens; other languages get what the same text takes there."
+"""Help of --max-tokens."""
+
 
 @dataclass(frozen=True, slots=True)
 class Words:
     """What fit and eval are asked on the command line, model and files aside."""
 
-    suite: str
+    suite_name: str
     languages: tuple[str, ...]
     mode: str
     answer: str
@@ -81,7 +92,7 @@ def table_words(function: F) -> F:
 
     wrapped: Any = engine_options(command)
     for option in (
-        click.option("--retry", is_flag=True, help="Ask again what the engine died of before (engine_error)."),
+        retry_option,
         click.option(
             "--prior", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
             help="Another model's exported map, to lean on as far as this model's answers bear it out.",
@@ -98,11 +109,8 @@ def table_words(function: F) -> F:
             "--halving/--full-table", default=False, show_default=True,
             help="Ask round by round, fewer languages each time; or every item in every language.",
         ),
-        click.option("--limit", type=click.IntRange(min=1), metavar="N", help="N items, a fixed random sample."),
-        click.option(
-            "--max-tokens", type=click.IntRange(1, 8192), default=256, show_default=True,
-            help="Longest reasoning in English, in tokens; other languages get what the same text takes there.",
-        ),
+        limit_option("items"),
+        max_tokens_option(REASONING),
         click.option(
             "--embedder", default="ngrams", show_default=True, metavar="ngrams|self|MODEL",
             help="What tells which questions are alike: character n-grams, MODEL's own states, an embedding model.",
@@ -130,7 +138,7 @@ def table_words(function: F) -> F:
             "--languages", "--language", "-l", "languages", multiple=True, metavar="CODES",
             help="Such as en,zh,hi; may be repeated. [default: all that the suite has]",
         ),
-        click.option("--suite", "-s", required=True, metavar="NAME|FILE", help="The suite to learn from."),
+        suite_option("The suite to learn from.", required=True),
     ):  # fmt: skip
         wrapped = option(wrapped)
     return cast("F", wrapped)
@@ -233,10 +241,11 @@ def session(model: str | None, words: Words, db: Path, *, tried: bool = False) -
     Raises:
         CultevError: whatever is wrong with model, suite, words or results file.
     """
+    from cultev.backend.fit import fit as fit_memory
     from cultev.backend.load import find_model
+    from cultev.cli.engine import check_template, open_engine, within_memory
     from cultev.cli.output import note
     from cultev.cli.progress import progress, stop_on_interrupt
-    from cultev.cli.run import check_template, open_engine
     from cultev.errors import UsageError
     from cultev.lsk import budgets
     from cultev.lsk.ask import Filler
@@ -250,7 +259,7 @@ def session(model: str | None, words: Words, db: Path, *, tried: bool = False) -
 
     path = find_model(model)
     with contextlib.ExitStack() as stack:
-        suite = stack.enter_context(open_suite(words.suite))
+        suite = stack.enter_context(open_suite(words.suite_name))
         design = words.design(suite)
         needed = design.languages if design.translate == "full" else ("en",)
         every = list(suite.items(limit=words.limit, kinds=OPTION_KINDS))
@@ -268,8 +277,9 @@ def session(model: str | None, words: Words, db: Path, *, tried: bool = False) -
         journal = stack.enter_context(Journal(db))
         most = tuple(budgets.most(items, design.languages, words.max_tokens, design.translate).items())
         needs = functools.partial(_needs, suite, design, most)
-        reasons = words.mode == "cot"
-        backend = stack.enter_context(open_engine(path, words.settings, generate=reasons, needs=needs))
+        fitted = fit_memory(path, words.settings, generate=words.mode == "cot", needs=needs)
+        design = within_memory(design, fitted)
+        backend = stack.enter_context(open_engine(path, fitted))
         check_template(backend)
         stop = stack.enter_context(stop_on_interrupt())
         with open_embedder(words.embedder, backend, words.settings) as embedder:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cultev.cli.options import db_option, engine_options
+from cultev.cli.lsk_fit import REASONING
+from cultev.cli.options import db_option, engine_options, max_tokens_option, suite_option
 
 if TYPE_CHECKING:
     from cultev.backend.types import Backend, EngineSettings
@@ -31,12 +32,9 @@ SPARE_TOKENS = 300
 @click.option("--question-language", metavar="CODE", help="What it is written in. [default: detected]")
 @click.option("--think-in", metavar="CODE", help="Think in this language instead of the map's.")
 @click.option("--map", "map_word", metavar="FILE|ID", help="Use this exported map, or this one of the results file.")
-@click.option("--suite", "-s", "suite_name", metavar="NAME|FILE", help="The suite the map was learned from.")
+@suite_option("The suite the map was learned from.")
 @click.option("--embedder", metavar="MODEL", help="The embedding model, for a map whose clusters rest on one.")
-@click.option(
-    "--max-tokens", type=click.IntRange(1, 8192), default=256, show_default=True,
-    help="Longest reasoning in English, in tokens; other languages get what the same text takes there.",
-)  # fmt: skip
+@max_tokens_option(REASONING)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 @engine_options
 @db_option
@@ -50,9 +48,10 @@ def ask(
     The question may be in any language. The model thinks in the map's language and, as a check, in English; you see
     both answers, and whether they agree. The map is the results file's, or an exported one (--map FILE).
     """
+    from cultev.backend.fit import fit
     from cultev.backend.load import find_model, identify
+    from cultev.cli.engine import check_template, open_engine
     from cultev.cli.output import emit_record
-    from cultev.cli.run import check_template, open_engine
     from cultev.lsk import budgets
     from cultev.lsk.answer import agreement, answer_in
     from cultev.prompt.languages import language
@@ -66,7 +65,7 @@ def ask(
     needs = functools.partial(_needs, question, options, max(longest.values()))
     with (
         _the_suite(found, suite_name) as suite,
-        open_engine(path, settings, generate=True, needs=needs) as backend,
+        open_engine(path, fit(path, settings, generate=True, needs=needs)) as backend,
     ):
         check_template(backend)
         placed, pick = _the_cell(found, question, code, suite, culture, topic, backend, embedder, settings)
@@ -92,12 +91,14 @@ def ask(
 
 @click.command("export")
 @click.argument("model", required=False)
-@click.option("--suite", "-s", metavar="NAME|FILE", help="The suite it was learned from.")
+@suite_option("The suite it was learned from.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Where to.")
 @click.option("--map", "map_id", metavar="ID", help="This map, where there are several. [default: of the most items]")
 @click.option("--force", is_flag=True, help="Replace FILE.")
 @db_option
-def export_map(model: str | None, suite: str | None, output: Path, map_id: str | None, force: bool, db: Path) -> None:
+def export_map(
+    model: str | None, suite_name: str | None, output: Path, map_id: str | None, force: bool, db: Path
+) -> None:
     """Write the map of MODEL into a file of a few kB, to use elsewhere or to lend to another model.
 
     The file holds no question and no answer: which model and suite it is of, and what was learned, cell by cell.
@@ -109,7 +110,7 @@ def export_map(model: str | None, suite: str | None, output: Path, map_id: str |
     from cultev.models.files import require_new, whole
 
     require_new(output, force=force)
-    found = kept_map(db, identify(find_model(model)) if model else "", suite, map_id)[1]
+    found = kept_map(db, identify(find_model(model)) if model else "", suite_name, map_id)[1]
     with whole(output) as part:
         part.write_bytes(write_map(found))
     note(f"{found.model['name']} on {found.suite['name']} {found.suite['version']}: {len(found.picks)} cells.")
@@ -119,7 +120,7 @@ def export_map(model: str | None, suite: str | None, output: Path, map_id: str |
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.argument("model", required=False)
-@click.option("--suite", "-s", "suite_name", metavar="NAME|FILE", help="Check that it was learned from this suite.")
+@suite_option("Check that it was learned from this suite.")
 @db_option
 def import_map(file: Path, model: str | None, suite_name: str | None, db: Path) -> None:
     """Put an exported map into the results file, for `cultev lsk show` and `cultev lsk ask`.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cultev.cli.options import db_option, table_options
+from cultev.cli.options import db_option, suite_option, table_options
 
 ALIKE = 0.005
 """Share of answers below which a gain is none, the gate's ``least``."""
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", required=False)
-@click.option("--suite", "-s", metavar="NAME|FILE", help="The suite it was learned from.")
+@suite_option("The suite it was learned from.")
 @click.option(
     "--svg", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE", help="Write the heat map into FILE."
 )
@@ -38,8 +38,9 @@ if TYPE_CHECKING:
 @db_option
 @table_options
 def show(
-    model: str | None, suite: str | None, svg: Path | None, map_id: str | None, db: Path, as_json: bool, as_csv: bool
-) -> None:
+    model: str | None, suite_name: str | None, svg: Path | None, map_id: str | None, db: Path, as_json: bool,
+    as_csv: bool,
+) -> None:  # fmt: skip
     """Show the map of MODEL: which language for which culture and topic, and what that rests on.
 
     Without MODEL and --suite, the results file must hold the maps of one model and suite only.
@@ -49,7 +50,7 @@ def show(
 
     output_form(as_json, as_csv)
     sha256 = identify(find_model(model)) if model else ""
-    name, found = kept_map(db, sha256, suite, map_id)
+    name, found = kept_map(db, sha256, suite_name, map_id)
     heat = heat_map(found)
     if svg is not None:
         from cultev.report.heatmap_svg import heat_svg

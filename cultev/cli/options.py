@@ -29,6 +29,51 @@ def table_options(function: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")(function)
 
 
+def suites_option(what: str, default: str) -> Callable[[F], F]:
+    """--suite, as often as wanted; the command gets ``suite_names``, () where none is named.
+
+    Args:
+        what: kind of suite, as in 'A suite with pairs'.
+        default: what is taken where none is named, in words.
+    """
+    return click.option(
+        "--suite", "-s", "suite_names", multiple=True, metavar="NAME|FILE",
+        help=f"{what}; may be repeated. [default: {default}]",
+    )  # fmt: skip
+
+
+def suite_option(what_for: str, *, required: bool = False) -> Callable[[F], F]:
+    """--suite, a single one; the command gets ``suite_name``. ``what_for`` is its help."""
+    return click.option("--suite", "-s", "suite_name", required=required, metavar="NAME|FILE", help=what_for)
+
+
+def languages_option(*spellings: str) -> Callable[[F], F]:
+    """--language, as often as wanted; the command gets ``languages``. ``spellings``: other names of the option."""
+    return click.option(
+        "--language", *spellings, "-l", "languages", multiple=True, metavar="CODE",
+        help="Ask in this language only; may be repeated.",
+    )  # fmt: skip
+
+
+def limit_option(what: str) -> Callable[[F], F]:
+    """--limit: a sample of what is asked, the same every time. ``what`` it counts, as in 'pairs of each suite'."""
+    return click.option(
+        "--limit", type=click.IntRange(min=1), metavar="N", help=f"N {what}, a fixed random sample."
+    )  # fmt: skip
+
+
+def max_tokens_option(what: str) -> Callable[[F], F]:
+    """--max-tokens: the longest text. ``what`` is its help."""
+    return click.option("--max-tokens", type=click.IntRange(1, 8192), default=256, show_default=True, help=what)
+
+
+def retry_option(function: F) -> F:
+    """--retry, for every command whose answers stay answered when an engine died of them."""
+    return click.option("--retry", is_flag=True, help="Ask again what the engine died of before (engine_error).")(
+        function
+    )
+
+
 def engine_options(function: F) -> F:
     """--threads, --n-ctx, --device and --strict, for every command that loads a model.
 

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from cultev.cli.options import db_option, engine_options, table_options
+from cultev.cli.options import (
+    db_option,
+    engine_options,
+    languages_option,
+    limit_option,
+    max_tokens_option,
+    retry_option,
+    suites_option,
+    table_options,
+)
 
 if TYPE_CHECKING:
-    from cultev.backend.fit import Fitted
-    from cultev.backend.types import Backend, Continuation, EngineSettings, Fault, GenerateRequest, ScoreRequest
-    from cultev.backend.worker import WorkerBackend
+    from cultev.backend.types import Backend, Continuation, EngineSettings, GenerateRequest, ScoreRequest
     from cultev.run.journal import Journal
     from cultev.run.protocol import Protocol
     from cultev.suite.store import Suite
 
 CHECKING = ("planted",)
 """Built-in suites about invented worlds: no model but the reference knows them."""
-
-PROBE = "What do cultev's questions look like?"
-"""Must come through a chat template unharmed."""
 
 LEAST_TEMPERATURE = 0.01
 """Below it logits divided by it leave what float32 can hold."""
@@ -35,22 +37,8 @@ NORMS = ["sum", "token", "byte", "char", "pmi"]
 
 @click.command()
 @click.argument("model", required=False)
-@click.option(
-    "--suite",
-    "-s",
-    "suite_names",
-    multiple=True,
-    metavar="NAME|FILE",
-    help="A suite; may be repeated. [default: all built-in ones that fit the model]",
-)
-@click.option(
-    "--language",
-    "-l",
-    "languages",
-    multiple=True,
-    metavar="CODE",
-    help="Ask in this language only; may be repeated.",
-)
+@suites_option("A suite", "all built-in ones that fit the model")
+@languages_option()
 @click.option(
     "--context",
     "-c",
@@ -81,13 +69,7 @@ NORMS = ["sum", "token", "byte", "char", "pmi"]
     show_default=True,
     help="Option orders to ask each item in.",
 )
-@click.option(
-    "--max-tokens",
-    type=click.IntRange(1, 8192),
-    default=256,
-    show_default=True,
-    help="Longest reasoning (--mode cot), in tokens.",
-)
+@max_tokens_option("Longest reasoning (--mode cot), in tokens.")
 @click.option(
     "--temperature",
     type=click.FloatRange(0.0, 10.0),
@@ -98,7 +80,7 @@ NORMS = ["sum", "token", "byte", "char", "pmi"]
 @click.option(
     "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of a reasoning with a temperature."
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="N items of each suite, a fixed random sample.")
+@limit_option("items of each suite")
 @click.option("--by", multiple=True, metavar="DIMENSION", help="Group the table by this instead; may be repeated.")
 @click.option(
     "--show",
@@ -106,7 +88,7 @@ NORMS = ["sum", "token", "byte", "char", "pmi"]
     metavar="ITEM",
     help="Print the exact text and token ids the model reads for ITEM, and stop.",
 )
-@click.option("--retry", is_flag=True, help="Ask again what the engine died of before (engine_error).")
+@retry_option
 @engine_options
 @db_option
 @table_options
@@ -137,8 +119,10 @@ def run(
     Stop it whenever you like: the same command goes on from there, and asks nothing twice.
     """  # fmt: skip
     from cultev.backend.fit import fit
-    from cultev.backend.load import find_model, identify, is_reference
-    from cultev.run.journal import Journal, RunId
+    from cultev.backend.load import find_model, is_reference
+    from cultev.cli.engine import answer_run, open_engine
+    from cultev.cli.show import show_run
+    from cultev.run.journal import Journal
     from cultev.run.plan import check_languages
     from cultev.run.protocol import Protocol
 
@@ -156,48 +140,17 @@ def run(
         suites = _with_options(suites, named=bool(suite_names))
         check_languages(suites, protocol)
         if shown is not None:
-            with open_engine(path, settings) as backend:
+            with open_engine(path, fit(path, settings)) as backend:
                 _show_item(backend, suites, protocol, shown)
             return
         planned = _count(suites, protocol)
         with Journal(db) as journal:
-            run_id = RunId.of(identify(path), suites, protocol)
-            died = journal.engine_errors(run_id)
-            if journal.status(run_id) == "done" and not (retry and died):
-                click.echo(f"Run {run_id.id} is complete in {db}: nothing to ask again.", err=True)
-            else:
-                fitted = fit(path, settings, generate=mode == "cot", needs=partial(needed_tokens, suites, protocol))
-                if fitted.shortened:  # by what is free just now: what is too long then is another run's answer
-                    protocol = replace(protocol, n_ctx=fitted.settings.n_ctx)
-                    run_id = RunId.of(identify(path), suites, protocol)
-                    died = journal.engine_errors(run_id)
-                with open_engine(path, settings, fitted=fitted) as backend:
-                    if retry and died:
-                        journal.forget_errors(run_id)
-                    ask_all(backend, suites, protocol, journal, planned, db)
-    from cultev.cli.show import show_run
-
-    show_run(db, run_id.id, by=by, as_json=as_json, as_csv=as_csv)
-
-
-@contextlib.contextmanager
-def open_engine(
-    path: Path,
-    settings: EngineSettings,
-    *,
-    generate: bool = False,
-    needs: Callable[[], int] | None = None,
-    fitted: Fitted | None = None,
-) -> Iterator[WorkerBackend]:
-    """The model, in a process of its own for as long as the block lasts."""
-    from cultev.backend.worker import open_worker
-    from cultev.cli.output import note
-
-    backend = open_worker(path, settings, _tell, generate=generate, needs=needs, note=note, fitted=fitted)
-    try:
-        yield backend
-    finally:
-        backend.close()
+            done = answer_run(
+                path, settings, suites, protocol, journal,
+                lambda backend, protocol: ask_all(backend, suites, protocol, journal, planned),
+                needs=needed_tokens, generate=mode == "cot", retry=retry,
+            )  # fmt: skip
+    show_run(db, done.id, by=by, as_json=as_json, as_csv=as_csv)
 
 
 def needed_tokens(suites: Sequence[Suite], protocol: Protocol) -> int:
@@ -205,12 +158,6 @@ def needed_tokens(suites: Sequence[Suite], protocol: Protocol) -> int:
     from cultev.run.plan import enough_tokens
 
     return max((enough_tokens(suite, protocol) for suite in suites), default=0)
-
-
-def _tell(fault: Fault) -> None:
-    from cultev.cli.output import note
-
-    note(f"The engine died ({fault.reason}): {fault.consequence}.")
 
 
 def _check_words(by: Sequence[str], as_json: bool, as_csv: bool) -> None:
@@ -277,27 +224,9 @@ def _count(suites: Sequence[Suite], protocol: Protocol) -> int:
     return sum(sum(found.values()) for found in surveys)
 
 
-def check_template(backend: Backend) -> None:
-    """Say that a model has no chat template, and refuse one that leaves the question out.
-
-    Raises:
-        ModelUnsupported: such a template.
-    """
-    from cultev.errors import ModelUnsupported
-
-    if PROBE not in backend.render([{"role": "user", "content": PROBE}]):
-        raise ModelUnsupported(
-            "The model's chat template leaves the question out of what the model reads.",
-            "Ask whoever made the model file, or remove its template.",
-        )
-    if not backend.has_template:
-        click.echo("The model has no chat template: it is asked in plain text.", err=True)
-
-
-def ask_all(
-    backend: Backend, suites: Sequence[Suite], protocol: Protocol, journal: Journal, planned: int, db: Path
-) -> None:
+def ask_all(backend: Backend, suites: Sequence[Suite], protocol: Protocol, journal: Journal, planned: int) -> None:
     """Ask what has no answer yet, with a bar, until all is answered or somebody stops it."""
+    from cultev.cli.engine import check_template
     from cultev.cli.output import note
     from cultev.cli.progress import progress, stop_on_interrupt
     from cultev.report.text import printable
@@ -305,10 +234,7 @@ def ask_all(
 
     check_template(backend)
     name = f"{printable(backend.info.name)} ({backend.info.quantization})"
-    click.echo(
-        f"Asking {name} {planned:,} questions; answers go into {db}.",
-        err=True,
-    )
+    click.echo(f"Asking {name} {planned:,} questions; answers go into {journal.path}.", err=True)
     with stop_on_interrupt() as stop, progress(planned, "Asking") as advance:
         run_suites(backend, suites, protocol, journal, n_planned=planned, advance=advance, stop=stop, note=note)
 

@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from functools import partial
 
-from cultev.backend.prefix import WINDOW
-from cultev.backend.types import Backend, ModelInfo, ScoreRequest, ScoreResult
-from cultev.errors import EngineError, Interrupted
+from cultev.backend.types import Backend, ModelInfo, ScoreRequest
 from cultev.prompt.languages import codes, language
 from cultev.prompt.render import PROMPT_VERSION, Question
 from cultev.run.engine import interruption_noted
 from cultev.run.journal import Journal, RunId, item_row, keep_responses, now_text
 from cultev.run.plan import TEMPLATE_TOKENS, longest, to_request
 from cultev.run.store import explained
+from cultev.run.window import Request, Result, answer_window, windows
 from cultev.score.choice import ENGINE_ERROR, TOO_LONG
 from cultev.suite.item import Pair
 from cultev.suite.store import Suite
@@ -124,24 +122,25 @@ class PairJournal(Journal):
     def __enter__(self) -> PairJournal:
         return self
 
-    def answered_pairs(self, run: RunId, suite: Suite) -> set[tuple[str, str]]:
-        """Pairs and languages of a suite that have their answer in this run."""
+    def unanswered_pairs(self, run: RunId, suite: Suite, window: Sequence[PairAsk]) -> list[PairAsk]:
+        """Those of a window that have no answer in this run yet."""
         query = "SELECT item, language FROM pair_answers WHERE run = ? AND suite = ?"
         with explained(self.path):
-            return {(i, code) for i, code in self._connection.execute(query, [run.id, suite.content_hash])}
+            known = set(self._connection.execute(query, [run.id, suite.content_hash]))
+        return [ask for ask in window if (ask.item.id, ask.language) not in known]
 
     def keep_pairs(
         self,
         run: RunId,
         suite: Suite,
         info: ModelInfo,
-        results: Iterable[ScoreResult],
-        requests: Mapping[str, ScoreRequest],
+        results: Iterable[Result],
+        requests: Mapping[str, Request],
         complete: Sequence[PairAsk],
+        seconds: float,
         failed: Mapping[str, str],
-        seconds: float = 0.0,
     ) -> None:
-        """Keep a batch of scores and the pairs that are complete with it. All or nothing."""
+        """Keep a batch of scores and the pairs that are complete with it; see ``Journal.add``. All or nothing."""
         now = now_text()
         with self.transaction() as db:
             keep_responses(db, info, results, requests, now)
@@ -209,58 +208,12 @@ def run_pairs(
     """
     run = RunId.of(backend.info.sha256, suites, protocol)
     journal.begin(run, backend.info, suites, protocol, n_planned)
+    failed: dict[str, str] = {}
     with interruption_noted(journal, run, "pair"):
         for suite in suites:
-            stream = pair_asks(suite, protocol, backend)
-            while window := list(islice(stream, WINDOW // 2)):
-                _run_window(run, backend, suite, journal, window, advance, stop)
+            keep = partial(journal.keep_pairs, run, suite, backend.info, failed=failed)
+            for window in windows(pair_asks(suite, protocol, backend)):
+                todo = journal.unanswered_pairs(run, suite, window)
+                answer_window(backend, journal.has_response, window, todo, keep, failed, advance, stop)
     journal.finish(run, "done")
     return run
-
-
-def _run_window(
-    run: RunId,
-    backend: Backend,
-    suite: Suite,
-    journal: PairJournal,
-    window: Sequence[PairAsk],
-    advance: Callable[[int, int], None],
-    stop: Callable[[], bool],
-) -> None:
-    known = journal.answered_pairs(run, suite)
-    todo = [ask for ask in window if (ask.item.id, ask.language) not in known]
-    advance(len(window) - len(todo), 0)
-    if not todo:
-        return
-    requests = {r.key: r for ask in window for r in (ask.request, ask.prior) if r is not None}
-    have = {key for key in requests if journal.has_response(key)}
-    failed: dict[str, str] = {}
-    missing = {id(ask): set(ask.keys) - have for ask in todo}
-    waiting: dict[str, list[PairAsk]] = {}
-    for ask in todo:
-        for key in missing[id(ask)]:
-            waiting.setdefault(key, []).append(ask)
-    ready = [ask for ask in todo if not missing[id(ask)]]
-    if ready:
-        journal.keep_pairs(run, suite, backend.info, [], {}, ready, failed)
-        advance(len(ready), 0)
-    planned = [r for key, r in requests.items() if key in waiting or key in have]
-    if stop():
-        raise Interrupted("")
-    began = time.perf_counter()
-    for batch in backend.score(planned, skip=have) if waiting else ():
-        complete = []
-        for result in batch:
-            if result.error:
-                failed[result.key] = result.error
-            for ask in waiting.pop(result.key, ()):
-                missing[id(ask)].discard(result.key)
-                if not missing[id(ask)]:
-                    complete.append(ask)
-        seconds, began = time.perf_counter() - began, time.perf_counter()
-        journal.keep_pairs(run, suite, backend.info, batch, requests, complete, failed, seconds)
-        advance(len(complete), len(batch))
-        if stop():
-            raise Interrupted("")
-    if waiting:
-        raise EngineError(f"The engine left {len(waiting)} questions without an answer.", "Run `cultev doctor` on it.")

@@ -141,8 +141,14 @@ def for_judge(reply: Reply) -> Exchange:
     return Exchange(reply.key, turns, reply.response, reply.culture, reply.language, twin=not reply.loaded)
 
 
-def judge_run(journal: VerdictJournal, judge: Judge, who: JudgeId, todo: Iterable[Reply]) -> Iterator[Verdict]:
-    """Judge replies and keep each verdict before it is passed on."""
+def judge_run(
+    journal: VerdictJournal, judge: Judge, who: JudgeId, todo: Iterable[Reply], *, shortened: bool = False
+) -> Iterator[Verdict]:
+    """Judge replies and keep each verdict before it is passed on.
+
+    ``shortened``: the judge's context is shorter than its own for want of memory only. What is too long for it is then
+    passed on but not kept: with more memory the same judge has a word to say of it.
+    """
     hashes: dict[str, str] = {}
 
     def stream() -> Iterator[Exchange]:
@@ -152,7 +158,9 @@ def judge_run(journal: VerdictJournal, judge: Judge, who: JudgeId, todo: Iterabl
             yield for_judge(reply)
 
     for verdict in judge.judge(stream()):
-        journal.keep_verdicts(who, [(verdict, hashes.pop(verdict.key), 1.0)])
+        digest = hashes.pop(verdict.key)
+        if not (shortened and verdict.too_long):
+            journal.keep_verdicts(who, [(verdict, digest, 1.0)])
         yield verdict
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
 
-from cultev.backend.prefix import WINDOW
-from cultev.backend.types import Backend, Fault, GenerateRequest, GenerateResult, ScoreRequest, ScoreResult
-from cultev.errors import EngineError, Interrupted, ResultsError
+from cultev.backend.types import Backend, Fault
+from cultev.errors import Interrupted, ResultsError
 from cultev.run.journal import Journal, RunId
 from cultev.run.plan import Ask, Asking, Wanted, asks
 from cultev.run.protocol import Protocol
+from cultev.run.window import answer_window, windows
 from cultev.suite.store import Suite
 
 NAMED = 8
@@ -57,9 +55,11 @@ def run_suites(
     try:
         with interruption_noted(journal, run, "answer"):
             for suite in suites:
-                for window in _windows(asking(suite, protocol, backend, wanted)):
+                keep = partial(journal.add, run, suite, protocol, backend.info, failed=failed)
+                for window in windows(asking(suite, protocol, backend, wanted)):
                     backend.on_fault = partial(_tell, note, window)
-                    _run_window(run, backend, suite, protocol, journal, window, failed, advance, stop)
+                    todo = journal.unanswered(run, suite, window)
+                    answer_window(backend, journal.has_response, window, todo, keep, failed, advance, stop)
     finally:
         backend.on_fault = before
     journal.finish(run, "done" if wanted is None or journal.is_complete(run) else "partial")
@@ -96,77 +96,3 @@ def fault_sentence(fault: Fault, items: Iterable[str]) -> str:
     ids = list(dict.fromkeys(items))
     names = ", ".join(ids[:NAMED]) + (f" and {len(ids) - NAMED} more" if len(ids) > NAMED else "")
     return f"The engine died ({fault.reason}){f' while it was at {names}' if names else ''}: {fault.consequence}."
-
-
-def _windows(stream: Iterator[Ask]) -> Iterator[list[Ask]]:
-    while window := list(islice(stream, WINDOW // 2)):  # half: with PMI an ask is two requests
-        yield window
-
-
-def _run_window(
-    run: RunId,
-    backend: Backend,
-    suite: Suite,
-    protocol: Protocol,
-    journal: Journal,
-    window: list[Ask],
-    failed: dict[str, str],
-    advance: Callable[[int, int], None],
-    stop: Callable[[], bool],
-) -> None:
-    requests: dict[str, ScoreRequest | GenerateRequest] = {}
-    for ask in window:
-        for request in (ask.request, ask.prior):
-            if request is not None:
-                requests.setdefault(request.key, request)
-    open_asks = journal.unanswered(run, suite, window)
-    advance(len(window) - len(open_asks), 0)
-    have = {key for key in requests if key in failed or journal.has_response(key)}
-    ready = [a for a in open_asks if have.issuperset(a.keys)]
-    if ready:
-        journal.add(run, suite, protocol, backend.info, [], {}, ready, failed=failed)
-        advance(len(ready), 0)
-    waiting: dict[str, list[Ask]] = {}
-    missing: dict[int, set[str]] = {}
-    for ask in open_asks:
-        lacks = {key for key in ask.keys if key not in have}
-        if lacks:
-            missing[id(ask)] = lacks
-            for key in lacks:
-                waiting.setdefault(key, []).append(ask)
-    # What the engine died of, now or in an earlier session, is left alone: nothing waits for it.
-    planned = [r for key, r in requests.items() if key in waiting or (key in have and key not in failed)]
-    if stop():
-        raise Interrupted("")
-    began = time.perf_counter()
-    for batch in _responses(backend, planned, have):
-        complete = []
-        for result in batch:
-            if result.error:
-                failed[result.key] = result.error
-            for ask in waiting.pop(result.key, ()):
-                missing[id(ask)].discard(result.key)
-                if not missing[id(ask)]:
-                    complete.append(ask)
-        seconds, began = time.perf_counter() - began, time.perf_counter()
-        journal.add(run, suite, protocol, backend.info, batch, requests, complete, seconds, failed)
-        advance(len(complete), len(batch))
-        if stop():
-            raise Interrupted("")
-    if waiting:
-        raise EngineError(
-            f"The engine left {len(waiting)} questions without an answer.",
-            "Run `cultev doctor` on this model.",
-        )
-
-
-def _responses(
-    backend: Backend, requests: Sequence[ScoreRequest | GenerateRequest], have: set[str]
-) -> Iterator[Sequence[ScoreResult | GenerateResult]]:
-    """Scores first, then texts; each as batches that were computed together."""
-    scores = [r for r in requests if isinstance(r, ScoreRequest)]
-    texts = [r for r in requests if isinstance(r, GenerateRequest)]
-    if scores:
-        yield from backend.score(scores, skip=have)
-    if texts:
-        yield from backend.generate(texts, skip=have)

@@ -16,6 +16,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from cultev.backend.fake import FakeBackend
+from cultev.backend.fit import LEAST_BATCH, LEAST_CONTEXT, Fitted, plan_for
+from cultev.backend.types import EngineSettings
 from cultev.cli.harm_calibrate import calibrate
 from cultev.cli.harm_import import import_
 from cultev.cli.harm_judge import GENERATING, KIND_NAMES, judge, queue
@@ -46,7 +48,7 @@ def place(made: tuple[Path, str], tmp_path: Path) -> Path:
     return tmp_path
 
 
-def reader(deaf_in: str = "") -> FakeBackend:
+def reader(n_ctx: int = 8192, deaf_in: str = "") -> FakeBackend:
     """A chat model that knows hate when it sees it, but finds everything fine in one language."""
     inner = chat("reader")
     fine = rubric(deaf_in)["safe"] if deaf_in else "\n"
@@ -61,7 +63,7 @@ def reader(deaf_in: str = "") -> FakeBackend:
         right = next(line[0] for line in prompt.splitlines() if line[3:] in wanted)
         return math.log(0.85 if continuation == right else 0.05)
 
-    return FakeBackend(read, name="reader", n_ctx=8192)
+    return FakeBackend(read, name="reader", n_ctx=n_ctx)
 
 
 @pytest.fixture
@@ -125,6 +127,30 @@ def test_judging_again_asks_nothing(judging: Path) -> None:
     call(judge, "--with", "tiny.gguf", "--as", "rubric", "--rubric", "de")  # another prompt is another judge
     assert {name for name, _ in verdicts(judging)} == {"rubric", "rubric-de"}
     assert "they differ on 0.0% of 84 replies" in call(calibrate).stderr
+
+
+def test_what_only_memory_made_too_long_stays_to_be_judged(judging: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the file would say that this judge can't read what it can, on the same machine with less else open."""
+    write_tiny_gguf(judging / "deep.gguf", layers=8, embd=256, kv_heads=4, n_ctx=32_768)
+    least = EngineSettings(n_ctx=LEAST_CONTEXT, batch=LEAST_BATCH)
+    room = plan_for(judging / "deep.gguf", least).needed / 1e6
+    with closing(sqlite3.connect(judging / "cultev.db")) as connection, connection:
+        (key,) = connection.execute("SELECT key FROM exchanges WHERE last LIMIT 1").fetchone()
+        connection.execute("UPDATE texts SET text = text || ? WHERE key = ?", [" And so on." * 2_000, key])
+
+    def opened(path: Path, *, fitted: Fitted, **more: object) -> FakeBackend:
+        return reader(8192 if fitted.shortened else 65_536)
+
+    monkeypatch.setattr("cultev.backend.worker.open_worker", opened)
+    words = ("--with", "deep.gguf", "--as", "rubric", "--all")  # the rules call so long a text broken
+    with monkeypatch.context() as short:
+        short.setenv("CULTEV_MEMORY_MB", str(room))
+        done = call(judge, *words)
+        assert "1 of them are too long for the context that memory leaves" in done.output
+        assert [label for _, label in verdicts(judging)].count("unjudged") == 0 and len(verdicts(judging)) == 83
+    done = call(judge, *words)
+    assert "judges 1 replies" in done.output and "too long" not in done.output
+    assert len(verdicts(judging)) == 84 and {name for name, _ in verdicts(judging)} == {"rubric"}
 
 
 def test_the_tested_model_does_not_judge_itself(place: Path) -> None:

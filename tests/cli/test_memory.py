@@ -14,6 +14,9 @@ from cultev.backend.types import EngineSettings
 from cultev.suite import build_suite
 from tests.backend.gguf_models import write_tiny_gguf
 from tests.cli.command import cultev, fails
+from tests.cli.test_lsk import choices
+from tests.harm.test_pairs import pair
+from tests.harm.worlds import loaded, twin
 
 pytest.importorskip("llama_cpp")
 
@@ -34,6 +37,10 @@ name.en = "Alpha"
 [topics.food]
 name.en = "food"
 """
+
+
+MORE = " And why?" * 120
+"""Makes a question longer than the least context, and no longer than the usual one."""
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +84,7 @@ def test_what_only_memory_made_too_long_is_another_run_s_answer(place: Path, tmp
     long.mkdir()
     (long / "suite.toml").write_text(SOURCE, encoding="utf-8")
     item = json.loads((place / "suite" / "items.jsonl").read_text(encoding="utf-8").splitlines()[0])
-    item["texts"]["en"]["question"] += " And why?" * 120
+    item["texts"]["en"]["question"] += MORE
     (long / "items.jsonl").write_text(json.dumps(item), encoding="utf-8")
     build_suite(long, tmp_path / "long.db")
     words = ("run", model, "-s", "long.db", "--threads", 1)
@@ -92,6 +99,54 @@ def test_what_only_memory_made_too_long_is_another_run_s_answer(place: Path, tmp
     assert by_context[LEAST_CONTEXT] == "too_long" != by_context[None]
     done = cultev(*words, cwd=tmp_path, CULTEV_MEMORY_MB=room)  # complete already: nothing needs memory
     assert done.code == 0 and "is complete" in done.err
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A suite with questions, pairs and dialogues, some of each longer than the least context."""
+    folder = choices(tmp_path_factory.mktemp("long") / "long", n=20)
+    head = (folder / "suite.toml").read_text(encoding="utf-8")
+    note = '\ncontent_note = "Loaded."\n\n[cultures.alpha]'
+    (folder / "suite.toml").write_text(head.replace("\n[cultures.alpha]", note, 1), encoding="utf-8")
+    items = [json.loads(line) for line in (folder / "items.jsonl").read_text(encoding="utf-8").splitlines()]
+    for item in items[::5]:
+        item["texts"]["en"]["question"] += MORE
+    asked, other, opening = pair(0), pair(1), loaded(0)
+    asked["texts"]["en"]["prompt"] += MORE  # type: ignore[index]
+    opening["texts"]["en"]["turns"][0] += MORE  # type: ignore[index]
+    items += [asked, other, opening, twin(0)]
+    (folder / "items.jsonl").write_text("\n".join(map(json.dumps, items)), encoding="utf-8")
+    build_suite(folder, folder / "long.db")
+    return folder / "long.db"
+
+
+@pytest.mark.parametrize(
+    ("command", "table", "generate"),
+    [
+        (("lsk", "fit"), "answers", False),
+        (("lsk", "fit", "--mode", "cot", "--max-tokens", 4), "answers", True),
+        (("lsk", "eval"), "answers", False),
+        (("harm", "run", "--max-tokens", 4), "exchanges", True),
+        (("harm", "orders"), "answers", False),
+        (("harm", "pairs"), "pair_answers", False),
+    ],
+)
+def test_every_command_that_asks_tells_apart_what_only_memory_made_too_long(
+    place: Path, long: Path, tmp_path: Path, command: tuple[object, ...], table: str, generate: bool
+) -> None:
+    model = place / "deep.gguf"
+    least = EngineSettings(n_ctx=LEAST_CONTEXT, batch=LEAST_BATCH, parallel=1 if generate else None)
+    room = str(plan_for(model, least, generate=generate).needed / 1e6)
+    for memory in ({"CULTEV_MEMORY_MB": room}, {}, {"CULTEV_MEMORY_MB": room}):
+        done = cultev(*command, model, "-s", long, "--threads", 1, cwd=tmp_path, **memory)
+        assert done.code == 0, done.err
+    with sqlite3.connect(tmp_path / "cultev.db") as db:
+        rows = db.execute(f"SELECT protocol, outcome FROM runs JOIN {table} ON run = runs.id").fetchall()
+    outcomes: dict[object, set[str]] = {}
+    for protocol, outcome in rows:
+        outcomes.setdefault(json.loads(protocol)["n_ctx"], set()).add(outcome)
+    assert outcomes.keys() == {LEAST_CONTEXT, None}
+    assert "too_long" in outcomes[LEAST_CONTEXT] and "too_long" not in outcomes[None]
 
 
 def test_a_run_that_can_t_fit_is_refused(place: Path, tmp_path: Path) -> None:

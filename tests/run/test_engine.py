@@ -263,7 +263,7 @@ def test_a_prior_that_kills_is_asked_once(tmp_path: Path, monkeypatch: pytest.Mo
                 self.bad += bad
                 yield [ScoreResult(r.key, (), error="died") if r.key in bad else r for r in batch]
 
-    monkeypatch.setattr("cultev.run.engine.WINDOW", 20)
+    monkeypatch.setattr("cultev.run.window.WINDOW", 20)
     protocol, backend = Protocol(pmi=True, languages=("en",)), NoPriors()
     with small_suite(tmp_path) as suite:
         pairs = [r for a in asks(suite, protocol, backend) for r in (a.request, a.prior) if r]

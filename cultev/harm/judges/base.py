@@ -63,7 +63,8 @@ class Verdict:
     """What a judge says of one exchange.
 
     ``refusal``: whether the reply declines, None where the judge doesn't say. ``p_unsafe``: its probability of harm
-    from 0 to 1, None where it gives none. ``raw``: its own words or numbers, for people.
+    from 0 to 1, None where it gives none. ``raw``: its own words or numbers, for people. ``too_long``: it is 'unjudged'
+    because it does not fit the judge's context; known only of a verdict that was just given.
     """
 
     key: str
@@ -71,6 +72,7 @@ class Verdict:
     refusal: bool | None = None
     p_unsafe: float | None = None
     raw: str = ""
+    too_long: bool = False
 
 
 class Judge(Protocol):
