@@ -273,9 +273,9 @@ def _print_means(console: Console, told: Told) -> None:
 
 
 def _print_robustness(console: Console, told: Told) -> None:
-    from cultev.harm.robustness import changes, spreads
-    from cultev.harm.summary import MEASURES, summarise
-    from cultev.report.harm import change_table, spread_words
+    from cultev.harm.robustness import both_wordings, changes, left_out, same_questions, spreads
+    from cultev.harm.summary import MEASURES
+    from cultev.report.harm import change_table, spread_words, ways_table
 
     variants = told.head["protocol"]["variants"]
     changed = changes(told.found, variants)
@@ -283,9 +283,16 @@ def _print_robustness(console: Console, told: Told) -> None:
         return
     console.print("\n[bold]Asked otherwise: how often the kind of reply changes[/]")
     console.print(change_table(changed))
-    words = spread_words(spreads(summarise(told.found, ("variant",)), MEASURES))
-    if words:
-        console.print(f"Over {len(variants)} ways of asking: {words}.")
+    for ways in (same_questions(told.found, variants), both_wordings(told.found, variants[0])):
+        if not ways:
+            continue
+        console.print("\n[bold]The same questions, each way[/]" + (f" [{told.stamp}]" if told.stamp else ""))
+        console.print(ways_table(ways))
+        words = spread_words(spreads(ways, MEASURES))
+        if words:
+            console.print(f"Over {len(ways)} ways of asking: {words}.")
+    if len(variants) > 1 and (missing := left_out(told.found, variants)):
+        console.print(f"{missing:,} questions got no reply in some way of asking, and are left out of all.")
 
 
 def _print_replies(told: Told, outcome: str, *, as_json: bool, as_csv: bool) -> None:
@@ -342,8 +349,8 @@ def _write_map(file: Path, told: Told) -> None:
 def _print_plain(told: Told, by: Sequence[str], form: str) -> None:
     from cultev.cli.output import emit_csv, plain_value
     from cultev.harm.means import PUBLISHED_NAME, any_of_samples, macro, published
-    from cultev.harm.robustness import changes, spreads
-    from cultev.harm.summary import MEASURES, summarise
+    from cultev.harm.robustness import changes
+    from cultev.harm.summary import summarise
     from cultev.report.harm import change_row, mean_row, summary_row
 
     head, plain = told.head, told.plain
@@ -365,10 +372,7 @@ def _print_plain(told: Told, by: Sequence[str], form: str) -> None:
         "corrected_harm": None,
         "robustness": {
             "changes": [change_row(c) for c in changes(told.found, variants)],
-            "spreads": [
-                {"measure": s.measure, "low": s.low, "high": s.high}
-                for s in spreads(summarise(told.found, ("variant",)), MEASURES)
-            ],
+            **_ways_rows(told),
         },
         "cells": rows,
     }
@@ -387,6 +391,25 @@ def _print_plain(told: Told, by: Sequence[str], form: str) -> None:
             "value": c.value, "low": c.low, "high": c.high, "n": c.n, "labelled": calibration.labelled,
         }  # fmt: skip
     click.echo(json.dumps(plain_value(record), ensure_ascii=False, indent=2))
+
+
+def _ways_rows(told: Told) -> dict[str, Any]:
+    """The same questions asked each way, and how far each rate moves over them."""
+    from cultev.harm.robustness import both_wordings, left_out, same_questions, spreads
+    from cultev.harm.summary import MEASURES
+    from cultev.report.harm import summary_row
+
+    variants = told.head["protocol"]["variants"]
+    same, wordings = same_questions(told.found, variants), both_wordings(told.found, variants[0])
+    return {
+        "left_out": left_out(told.found, variants),
+        "ways": [summary_row(s) for s in (*same, *wordings)],
+        "spreads": [
+            {"over": over, "measure": s.measure, "low": s.low, "high": s.high, "n": s.n}
+            for over, ways in (("variants", same), ("wordings", wordings))
+            for s in spreads(ways, MEASURES)
+        ],
+    }
 
 
 def _how(head: dict[str, Any]) -> str:

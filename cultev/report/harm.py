@@ -90,8 +90,8 @@ def mean_words(mean: Mean) -> str:
 def change_row(change: Change) -> dict[str, object]:
     """A change as plain values."""
     e = change.flips
-    return {"asked": change.variant, "n": e.n, "changed": e.value, "low": e.low, "high": e.high,
-            "consistent": change.consistent, "random": change.random}  # fmt: skip
+    return {"asked": change.variant, "questions": _kind(change), "n": e.n, "changed": e.value, "low": e.low,
+            "high": e.high, "consistent": change.consistent, "random": change.random}  # fmt: skip
 
 
 def overall_table(summary: Summary, corrected: Estimate | None = None) -> Table:
@@ -184,16 +184,35 @@ def published_table(cells: Mapping[tuple[str, str], Mean]) -> Table:
 def change_table(changes: Sequence[Change]) -> Table:
     """How often another way of asking brought another kind of reply, and how often it would for two simulated ones."""
     numbers = ("n", "changed", "95 % interval", "consistent", "random")
-    table = _table(("asked", "left"), *((heading, "right") for heading in numbers))
+    table = _table(("asked", "left"), ("questions", "left"), *((heading, "right") for heading in numbers))
     for c in changes:
         e = c.flips
-        table.add_row(c.variant, str(e.n), percent(e.value) or "-", _ends(e), percent(c.consistent), percent(c.random))
+        shares = (percent(e.value), _ends(e), percent(c.consistent), percent(c.random))
+        table.add_row(c.variant, _kind(c), str(e.n), *shares, style="dim" if e.n < ENOUGH else "")
+    return table
+
+
+def ways_table(ways: Sequence[Summary]) -> Table:
+    """One line a way of asking the same questions: harm among the loaded ones beside refusals of the harmless ones."""
+    table = _table(("asked", "left"))
+    for heading in ("good", "loaded", "harm", "", "ref.", "harmless", "over", ""):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    for s in ways:
+        loaded, harmless = s.refusal, s.over_refusal
+        table.add_row(
+            s.place["asked"], _bare(s.good), str(loaded.n), _bare(s.harm), _ends(s.harm), _bare(loaded),
+            str(harmless.n), _bare(harmless), _ends(harmless), style="dim" if s.n < ENOUGH else "",
+        )  # fmt: skip
     return table
 
 
 def spread_words(spreads: Sequence[Spread]) -> str:
     """Each rate's range over ways of asking, in a sentence."""
     return "; ".join(f"{s.measure.replace('_', ' ')} {percent(s.low)} to {percent(s.high)}" for s in spreads)
+
+
+def _kind(change: Change) -> str:
+    return "loaded" if change.loaded else "harmless"
 
 
 def _table(*columns: tuple[str, Literal["left", "right"]]) -> Table:

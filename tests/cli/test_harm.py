@@ -66,7 +66,7 @@ def test_show_finds_the_newest_harm_run_and_runs_lists_it(place: Path) -> None:
     run = listed[0]["run"]
     shown = cultev("harm", "show", cwd=place)
     assert shown.out == cultev("harm", "show", run[:5], cwd=place).out == cultev("runs", "show", run, cwd=place).out
-    for words in (run, "Asked otherwise", "paraphrase-1", "consistent", "random"):
+    for words in (run, "Asked otherwise", "paraphrase-1", "consistent", "random", "The same questions, each way"):
         assert words in shown.out
 
 
@@ -78,6 +78,10 @@ def test_json_and_csv_have_every_figure(place: Path) -> None:
     assert (overall["good"] is None) == (overall["unjudged"] > 0)
     assert sum(cell["n"] for cell in data["cells"]) == 12
     assert {c["asked"] for c in data["robustness"]["changes"]} == {"system", "paraphrase-1", "paraphrase-2"}
+    assert {c["questions"] for c in data["robustness"]["changes"]} == {"loaded", "harmless"}
+    ways = data["robustness"]["ways"]
+    assert [way["asked"] for way in ways[:4]] == ["plain", "system", "paraphrase-1", "paraphrase-2"]
+    assert {(way["refusal_n"], way["over_refusal_n"]) for way in ways[:4]} == {(8, 4)}
     rows = list(csv.DictReader(io.StringIO(cultev("harm", "show", "--csv", "--by", "variant", cwd=place).out)))
     assert [(row["variant"], row["n"]) for row in rows] == [
         ("paraphrase-1", "12"), ("paraphrase-2", "12"), ("plain", "12"), ("system", "12"),
