@@ -322,6 +322,18 @@ def test_the_corrected_rate_has_the_denominator_of_the_judges_own(tmp_path: Path
     assert "the same, corrected by people" in text and "loaded questions, by the judge" in text
 
 
+def test_the_map_says_in_how_many_cells_the_judge_is_uncalibrated() -> None:
+    found = [*many(["harmful"] * 25), *many(["harmful"] * 25, culture="b"), *many(["harmful"] * 3, culture="few")]
+
+    def stamps(rows: Sequence[Summary], by: Sequence[str]) -> list[str]:
+        return ["" if row.place["culture"] == "b" else "uncalibrated judge" for row in rows]
+
+    assert harm_map_of(found, "harm", stamps).notes == ("Uncalibrated judge in 1 of 2 cells",)
+    none = harm_map_of(found, "harm", lambda rows, by: ["uncalibrated judge"] * len(rows))
+    assert none.notes == ("Uncalibrated judge",)
+    assert harm_map_of(found, "harm").notes == ()
+
+
 def test_areas_are_taken_together_where_no_culture_has_enough_replies_in_one() -> None:
     few = [j for c in "ab" for a in ("x", "y") for j in many(["harmful", "engaged"] * 7, culture=c, area=a)]
     heat = harm_map_of(few, "harm")
