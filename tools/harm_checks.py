@@ -53,8 +53,12 @@ def check_culture(culture: Culture, templates: Iterable[str], complain: Complain
     _check_lengths(culture, complain, remark)
     for where, one in wordings(culture):
         dense = culture.language in DENSE and not where.endswith((".en", ".mixed"))
-        if one.twin and _shared(one.loaded, one.twin, 2 if dense else 3) < LEAST_SHARED:
-            remark(where, "the twin shares few words with the loaded question; keep as many as you can")
+        for key, loaded, twin in (
+            (where, one.loaded, one.twin),
+            (f"{where}.paraphrase", one.paraphrase, one.paraphrase_twin),
+        ):
+            if twin and _shared(loaded, twin, 2 if dense else 3) < LEAST_SHARED:
+                remark(key, "the twin shares few words with the loaded question; keep as many as you can")
 
 
 def _check_counts(culture: Culture, complain: Complain) -> None:
@@ -168,7 +172,7 @@ def _slots_used(where: str, one: Wording, complain: Complain) -> None:
             complain(where, "has 'a' or 'an' before a slot, which is wrong for some culture")
         if re.search(r"(^|[.?!] )\{in_culture\}", text):
             complain(where, "opens a sentence with {in_culture}")
-    for text in (one.loaded, one.twin, one.paraphrase):
+    for text in (one.loaded, one.twin, one.paraphrase, one.paraphrase_twin):
         if text and "{" not in text:
             complain(where, f"names no culture: {text[:60]!r}")
 

@@ -270,9 +270,13 @@ def _mixed(one: Table) -> Wording:
 
 
 def _wording(one: Table) -> Wording:
-    wording = Wording(one.text("loaded"), one.text("twin"), one.text("paraphrase", need=False), one.turns("warmup"))
+    second = (one.text("paraphrase", need=False), one.text("paraphrase_twin", need=False))
+    wording = Wording(one.text("loaded"), one.text("twin"), *second, one.turns("warmup"))
     if wording.loaded and wording.loaded == wording.twin:
         one.complain(one.where, "the twin is the loaded question itself")
+    if bool(wording.paraphrase) != bool(wording.paraphrase_twin):
+        missing, other = ("paraphrase_twin", "paraphrase") if wording.paraphrase else ("paraphrase", "paraphrase_twin")
+        one.complain(one.key(missing), f"is missing: {other} stands alone, and a second wording is for both twins")
     return wording
 
 

@@ -39,6 +39,8 @@ class Wording:
     loaded: str
     twin: str
     paraphrase: str = ""
+    paraphrase_twin: str = ""
+    """The twin in a second wording as well: so that what a wording changes is seen on both."""
     warmup: tuple[str, ...] = ()
 
 
@@ -57,7 +59,8 @@ class Template:
         """The English wording for one culture."""
         one = self.en
         turns = tuple(turn.format(**slots) for turn in one.warmup)
-        return Wording(one.loaded.format(**slots), one.twin.format(**slots), one.paraphrase.format(**slots), turns)
+        texts = (one.loaded, one.twin, one.paraphrase, one.paraphrase_twin)
+        return Wording(*(text.format(**slots) for text in texts), warmup=turns)
 
 
 @dataclass(frozen=True)
@@ -139,4 +142,4 @@ def wordings(culture: Culture) -> Iterator[tuple[str, Wording]]:
 
 def all_texts(one: Wording) -> list[str]:
     """Every text of a wording."""
-    return [text for text in (one.loaded, one.twin, one.paraphrase, *one.warmup) if text]
+    return [text for text in (one.loaded, one.twin, one.paraphrase, one.paraphrase_twin, *one.warmup) if text]

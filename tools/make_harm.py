@@ -46,10 +46,11 @@ def forms(
 ) -> Iterator[dict[str, Any]]:
     """All that one question is asked as.
 
-    ID and its twin ID-b; ID-p, the second wording; ID-d and ID-db, both after the warmup; ID-m and ID-mb, code-mixed.
+    ID and its twin ID-b; ID-p and ID-pb, both in a second wording; ID-d and ID-db, both after the warmup; ID-m and
+    ID-mb, code-mixed.
     """
 
-    def line(suffix: str, form: str, twin: str | None, benign: bool, turns: dict[str, list[str]]) -> dict[str, Any]:
+    def line(suffix: str, form: str, twin: str, benign: bool, turns: dict[str, list[str]]) -> dict[str, Any]:
         found: dict[str, Any] = {
             "id": ident + suffix, "kind": "dialogue", "culture": culture.key, "topic": one.area, "group": one.id,
             "scope": scope,
@@ -57,8 +58,7 @@ def forms(
         if not benign:
             found |= {"stance": one.stance, "severity": one.severity}
         found["expected"] = "answer" if benign else one.expected
-        if twin is not None:
-            found["twin"] = ident + twin
+        found["twin"] = ident + twin
         texts = {code: {"turns": some} for code, some in turns.items()}
         return found | {"form": form, "status": "drafted", "texts": texts}
 
@@ -72,7 +72,8 @@ def forms(
 
     yield from both("", "single", words)
     if words["en"].paraphrase:
-        yield line("-p", "single", None, False, {code: [some.paraphrase] for code, some in words.items()})
+        second = {code: Wording(some.paraphrase, some.paraphrase_twin) for code, some in words.items()}
+        yield from both("-p", "single", second)
     if words["en"].warmup:
         yield from both("-d", "dialogue", words, warm=True)
     if mixed:

@@ -104,7 +104,7 @@ def pieces(line: str, size: int) -> Iterator[str]:
 def main() -> None:
     """Measure and print."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-    measured = sorted({*codes(), "pcm"})
+    measured = sorted(codes())
     titles = "".join(f"{title:>{width}}" for title, width in COLUMNS.values())
     print(f"{'texts':14}{'code':6}{'size':>5}{'n':>6}{titles}")
     for source, languages in texts_at_hand(folder).items():

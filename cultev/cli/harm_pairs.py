@@ -95,19 +95,26 @@ def pairs(
 
 
 def _planned(suites: Sequence[Suite], protocol: PairProtocol) -> int:
-    """Pairs to be scored.
+    """Pairs to be scored; says aloud which languages of a suite are left out.
 
     Raises:
         UsageError: none, in a suite.
     """
+    from cultev.cli.output import note
     from cultev.errors import UsageError
     from cultev.harm.pairs import places
+    from cultev.prompt.languages import codes
 
     counts = [sum(1 for _ in places(suite, protocol)) for suite in suites]
     for suite, count in zip(suites, counts, strict=True):
         if not count:
             where = f" in {' '.join(protocol.languages)}" if protocol.languages else ""
-            raise UsageError(f"{suite.name} has no pairs{where}.", "See what it has: cultev suites show NAME")
+            raise UsageError(
+                f"{suite.name} has no pairs{where} that could be scored.", "See what it has: cultev suites show NAME"
+            )
+        unknown = sorted(set(suite.languages) - set(codes()))
+        if unknown and not protocol.languages:
+            note(f"{suite.name}: not scored in {' '.join(unknown)}, which cultev has no words in yet.")
     return sum(counts)
 
 

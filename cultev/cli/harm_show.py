@@ -17,11 +17,15 @@ from cultev.cli.options import db_option, table_options
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cultev.harm.calibrate import Calibration
+    from cultev.harm.calibrate import Calibration, Evidence
     from cultev.harm.summary import Judged, Summary, Verdict
+    from cultev.report.heatmap import HeatMap
     from cultev.stats.estimate import Estimate
 
 TABLES = (("scope", "turns"), ("language",), ("culture",), ("area",))
+
+OWN = "judge's own"
+"""What a figure is that nobody has corrected, where the run's judge is calibrated."""
 
 RANKED = 12
 """Pairs of cultures whose order is told before the rest is left out."""
@@ -34,8 +38,10 @@ class Told:
     head: dict[str, Any]
     found: list[Judged]
     verdicts: Mapping[str, Verdict]
+    evidence: Evidence | None
+    """The judge and people on replies to loaded questions; None where nothing is judged."""
     calibration: Calibration | None
-    """The judge against people; None where nothing is judged."""
+    """The judge against people over all of these."""
     notes: dict[str, str]
     """Suite -> content note."""
 
@@ -47,8 +53,18 @@ class Told:
 
     @property
     def stamp(self) -> str:
-        """What must stand beside judged figures: 'uncalibrated judge', or '' where people have corrected the judge."""
+        """What must stand beside figures of the whole run that are judged: 'uncalibrated judge', or '' where people
+        have corrected the judge.
+        """
         return self.calibration.stamp if self.calibration else ""
+
+    def corrected(self, rows: Sequence[Summary], by: Sequence[str]) -> list[Estimate | None]:
+        """Each row's harm rate as people correct it by the row's own labels; None where they can't."""
+        return self.evidence.corrected(rows, by) if self.evidence else [None] * len(rows)
+
+    def stamps(self, corrected: Sequence[Estimate | None]) -> list[str]:
+        """What must stand beside each row's judged figures."""
+        return ["uncalibrated judge" if self.calibration and not known else "" for known in corrected]
 
 
 @click.command()
@@ -141,20 +157,21 @@ def harm_head(connection: sqlite3.Connection, run: str | None) -> dict[str, Any]
 
 
 def _read(connection: sqlite3.Connection, head: dict[str, Any], judge: str | None) -> Told:
-    from cultev.harm.calibrate import calibrate
+    from cultev.harm.calibrate import evidence
     from cultev.harm.summary import judged
     from cultev.harm.verdicts import of_run
 
     run = head["id"]
     verdicts = of_run(connection, run, judge)
-    calibrations = calibrate(connection, run, judge=judge, reading="loose") if verdicts else []
+    known = evidence(connection, run, judge=judge) if verdicts else None
+    calibrations = known.cells((), "loose") if known else []
     notes = connection.execute(
         "SELECT s.name, s.content_note FROM run_suites r JOIN suites s ON s.content_hash = r.suite"
         " WHERE r.run = ? AND s.content_note <> ''",
         [run],
     )
     found = list(judged(connection, run, verdicts))
-    return Told(head, found, verdicts, calibrations[0] if calibrations else None, dict(notes.fetchall()))
+    return Told(head, found, verdicts, known, calibrations[0] if calibrations else None, dict(notes.fetchall()))
 
 
 def _check_outcome(outcome: str | None) -> None:
@@ -170,7 +187,7 @@ def _print_tables(told: Told, by: Sequence[str]) -> None:
     from rich.markup import escape
 
     from cultev.harm.summary import summarise
-    from cultev.report.harm import LEGEND, harm_map_of, outcome_table, overall_table, summary_table
+    from cultev.report.harm import LEGEND, outcome_table, overall_table
     from cultev.report.heatmap import heat_lines
     from cultev.report.text import printable
 
@@ -183,22 +200,22 @@ def _print_tables(told: Told, by: Sequence[str]) -> None:
     for line in _judge_words(told):
         console.print(f"[yellow]{line}[/]")
     if by:
-        console.print(summary_table(summarise(told.found if "variant" in by else plain, by), by))
+        _print_cells(console, told, summarise(told.found if "variant" in by else plain, by), by)
         console.print(LEGEND, style="dim")
         return
     for overall in summarise(plain):
         console.print()
-        console.print(overall_table(overall, _corrected(told, overall)))
+        console.print(overall_table(overall, told.corrected([overall], ())[0]))
         console.print()
         console.print(outcome_table(overall))
     for dimensions in TABLES:
         cells = summarise(plain, dimensions)
         if len(cells) > 1:
             console.print(f"\n[bold]By {' and '.join(dimensions)}[/]")
-            console.print(summary_table(cells, dimensions))
+            _print_cells(console, told, cells, dimensions)
     if len({(one.reply.culture, one.reply.area) for one in plain}) > 1:
         console.print()
-        console.print(heat_lines(harm_map_of(plain, _mapped(told), told.stamp), console.width))
+        console.print(heat_lines(_heat(told), console.width))
     if told.verdicts:
         _print_means(console, told)
     _print_robustness(console, told)
@@ -222,16 +239,18 @@ def _judge_words(told: Told) -> Iterator[str]:
         yield f"Every judged figure: {calibration.stamp}. People's labels correct it: cultev guide harm"
         return
     yield (
-        f"People have labelled {calibration.labelled:,} replies to loaded questions: the corrected line rests on them."
-        " Every other judged figure is the judge's own; see cultev harm calibrate."
+        f"People have labelled {calibration.labelled:,} replies to loaded questions: corrected lines rest on them,"
+        " each on its own labels. Every other judged figure is the judge's own, and rows marked ! have too few labels"
+        " of their own: uncalibrated judge. See cultev harm calibrate."
     )
 
 
-def _corrected(told: Told, overall: Summary) -> Estimate | None:
-    """The harm rate of all loaded questions as people correct it; None where they can't, or too little is judged."""
-    if told.calibration is None or told.calibration.stamp or math.isnan(overall.harm.value):
-        return None
-    return overall.corrected_harm(told.calibration.corrected)
+def _print_cells(console: Console, told: Told, cells: Sequence[Summary], by: Sequence[str]) -> None:
+    """A table of cells, each corrected by its own labels or marked."""
+    from cultev.report.harm import summary_table
+
+    corrected = told.corrected(cells, by)
+    console.print(summary_table(cells, by, corrected, told.stamps(corrected)))
 
 
 def _print_means(console: Console, told: Told) -> None:
@@ -242,8 +261,7 @@ def _print_means(console: Console, told: Told) -> None:
     from cultev.report.tables import percent
     from cultev.stats.summary import ENOUGH
 
-    own = told.stamp or "judge's own"
-    plain, stamp = told.plain, f" [{own}]"
+    plain, stamp = told.plain, f" [{told.stamp or OWN}]"
     overall = next(iter(summarise(plain)))
     if math.isnan(overall.harm.value):
         console.print("\nMeans over cultures, their order and the published number: too few replies are judged.")
@@ -273,19 +291,27 @@ def _print_means(console: Console, told: Told) -> None:
 
 
 def _print_robustness(console: Console, told: Told) -> None:
-    from cultev.harm.robustness import changes, spreads
-    from cultev.harm.summary import MEASURES, summarise
-    from cultev.report.harm import change_table, spread_words
+    from cultev.harm.robustness import both_wordings, changes, left_out, same_questions, spreads
+    from cultev.harm.summary import MEASURES
+    from cultev.report.harm import change_table, spread_words, ways_table
 
-    variants = told.head["protocol"]["variants"]
+    variants, stamp = told.head["protocol"]["variants"], f" [{told.stamp or OWN}]" if told.calibration else ""
     changed = changes(told.found, variants)
     if not changed:
         return
     console.print("\n[bold]Asked otherwise: how often the kind of reply changes[/]")
     console.print(change_table(changed))
-    words = spread_words(spreads(summarise(told.found, ("variant",)), MEASURES))
-    if words:
-        console.print(f"Over {len(variants)} ways of asking: {words}.")
+    for ways in (same_questions(told.found, variants), both_wordings(told.found, variants[0])):
+        if not ways:
+            continue
+        console.print()
+        console.print(f"The same questions, each way{stamp}", style="bold", markup=False)
+        console.print(ways_table(ways))
+        words = spread_words(spreads(ways, MEASURES))
+        if words:
+            console.print(f"Over {len(ways)} ways of asking: {words}.")
+    if len(variants) > 1 and (missing := left_out(told.found, variants)):
+        console.print(f"{missing:,} questions got no reply in some way of asking, and are left out of all.")
 
 
 def _print_replies(told: Told, outcome: str, *, as_json: bool, as_csv: bool) -> None:
@@ -323,13 +349,19 @@ def _mapped(told: Told) -> str:
     return "harm" if told.verdicts else "refusal"
 
 
+def _heat(told: Told) -> HeatMap:
+    """The heat map, with what its cells' own labels say about the judge there."""
+    from cultev.report.harm import harm_map_of
+
+    return harm_map_of(told.plain, _mapped(told), lambda rows, by: told.stamps(told.corrected(rows, by)))
+
+
 def _write_map(file: Path, told: Told) -> None:
     from cultev.cli.output import note
     from cultev.errors import UsageError
-    from cultev.report.harm import harm_map_of
     from cultev.report.heatmap_svg import heat_svg
 
-    drawn = heat_svg(harm_map_of(told.plain, _mapped(told), told.stamp))
+    drawn = heat_svg(_heat(told))
     try:
         file.write_text(drawn, encoding="utf-8")
     except OSError as error:
@@ -342,14 +374,19 @@ def _write_map(file: Path, told: Told) -> None:
 def _print_plain(told: Told, by: Sequence[str], form: str) -> None:
     from cultev.cli.output import emit_csv, plain_value
     from cultev.harm.means import PUBLISHED_NAME, any_of_samples, macro, published
-    from cultev.harm.robustness import changes, spreads
-    from cultev.harm.summary import MEASURES, summarise
-    from cultev.report.harm import change_row, mean_row, summary_row
+    from cultev.harm.robustness import changes
+    from cultev.harm.summary import summarise
+    from cultev.report.harm import change_row, corrected_row, mean_row, summary_row
 
     head, plain = told.head, told.plain
     by = by or ("culture", "area", "scope", "turns", "language")
     among = told.found if "variant" in by else plain
-    rows = [{"model": head["model_name"], **summary_row(s), "judge": told.stamp} for s in summarise(among, by)]
+    cells = summarise(among, by)
+    corrected = told.corrected(cells, by)
+    rows = [
+        {"model": head["model_name"], **summary_row(s), **corrected_row(c), "judge": stamp}
+        for s, c, stamp in zip(cells, corrected, told.stamps(corrected), strict=True)
+    ]
     if form == "csv":
         emit_csv(list(rows[0]) if rows else [*by], [list(row.values()) for row in rows])
         return
@@ -365,28 +402,44 @@ def _print_plain(told: Told, by: Sequence[str], form: str) -> None:
         "corrected_harm": None,
         "robustness": {
             "changes": [change_row(c) for c in changes(told.found, variants)],
-            "spreads": [
-                {"measure": s.measure, "low": s.low, "high": s.high}
-                for s in spreads(summarise(told.found, ("variant",)), MEASURES)
-            ],
+            **_ways_rows(told),
         },
         "cells": rows,
     }
     if told.verdicts:
-        cells = published(plain).items()
+        means = published(plain).items()
         record["macro_harm"] = mean_row(macro(plain))
         worst = any_of_samples(plain)
         record["any_of_samples"] = {"harm": worst.value, "low": worst.low, "high": worst.high, "n": worst.n}
         record["published"] = {
             "name": PUBLISHED_NAME,
-            "cells": [{"scope": scope, "turns": turns, **mean_row(mean)} for (scope, turns), mean in cells],
+            "cells": [{"scope": scope, "turns": turns, **mean_row(mean)} for (scope, turns), mean in means],
         }
-    c = next((_corrected(told, overall) for overall in summarise(plain)), None)
+    c = next(iter(told.corrected(summarise(plain), ())), None)
     if calibration and c:
         record["corrected_harm"] = {
             "value": c.value, "low": c.low, "high": c.high, "n": c.n, "labelled": calibration.labelled,
         }  # fmt: skip
     click.echo(json.dumps(plain_value(record), ensure_ascii=False, indent=2))
+
+
+def _ways_rows(told: Told) -> dict[str, Any]:
+    """The same questions asked each way, and how far each rate moves over them."""
+    from cultev.harm.robustness import both_wordings, left_out, same_questions, spreads
+    from cultev.harm.summary import MEASURES
+    from cultev.report.harm import summary_row
+
+    variants = told.head["protocol"]["variants"]
+    same, wordings = same_questions(told.found, variants), both_wordings(told.found, variants[0])
+    return {
+        "left_out": left_out(told.found, variants),
+        "ways": [summary_row(s) for s in (*same, *wordings)],
+        "spreads": [
+            {"over": over, "measure": s.measure, "low": s.low, "high": s.high, "n": s.n}
+            for over, ways in (("variants", same), ("wordings", wordings))
+            for s in spreads(ways, MEASURES)
+        ],
+    }
 
 
 def _how(head: dict[str, Any]) -> str:

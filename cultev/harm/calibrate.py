@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cultev.errors import UsageError
 from cultev.harm.judges.base import READINGS, Verdict, counts_as_harm
 from cultev.harm.replies import Reply, replies
+from cultev.harm.summary import Summary
 from cultev.harm.verdicts import first_variant, labels_of, needs_judge, of_run
 from cultev.stats.agreement import bootstrap_interval, cohen_kappa, krippendorff_alpha, raw_agreement
 from cultev.stats.corrected import Errors, Judged, corrected_rate, error_rates, rogan_gladen
@@ -86,6 +87,41 @@ class Calibration:
         return "" if self.calibrated else "uncalibrated judge"
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a judge and people have said of a run's replies, each of ``members`` having a verdict."""
+
+    members: Sequence[Reply]
+    verdicts: Mapping[str, Verdict]
+    labels: Labels
+
+    def cells(self, by: Sequence[str], reading: str) -> list[Calibration]:
+        """A calibration of every cell by these dimensions (any that replies have), in the order of their names."""
+        cells: dict[tuple[str, ...], dict[str, Reply]] = {}
+        for reply in self.members:
+            place = tuple(reply.value(name) for name in by)
+            cells.setdefault(place, {}).setdefault(str(reply.key), reply)
+        return [
+            cell(dict(zip(by, place, strict=True)), list(members.values()), self.verdicts, self.labels, reading)
+            for place, members in sorted(cells.items())
+        ]
+
+    def corrected(self, rows: Sequence[Summary], by: Sequence[str]) -> list[Estimate | None]:
+        """Each row's rate of harm among all its loaded questions as people correct it, by the row's own labels alone.
+
+        None where these are too few, the judge says too little there, or too few of the row's replies are judged:
+        labels of other rows say nothing about it, since judges err more in one language than in another. Borderline is
+        no harm, as in the rates of ``Summary``.
+        """
+        cells = {tuple(one.place.values()): one for one in self.cells(by, "loose")}
+        found: list[Estimate | None] = []
+        for row in rows:
+            own = cells.get(tuple(row.place[name] for name in by))
+            known = own is not None and own.calibrated and not math.isnan(row.harm.value)
+            found.append(row.corrected_harm(own.corrected) if own and known else None)
+        return found
+
+
 def calibrate(
     connection: sqlite3.Connection,
     run: str,
@@ -117,21 +153,29 @@ def calibrate(
             raise UsageError(f"A calibration can't be told by '{name}'.", f"Choose from: {', '.join(DIMENSIONS)}")
     if reading not in READINGS:
         raise UsageError(f"There is no reading '{reading}'.", f"Choose from: {', '.join(READINGS)}")
+    return evidence(connection, run, judge=judge, loaded=loaded).cells(by, reading)
+
+
+def evidence(
+    connection: sqlite3.Connection, run: str, *, judge: str | None = None, loaded: bool | None = True
+) -> Evidence:
+    """What ``calibrate`` rests on, to make cells of it in several ways.
+
+    Raises:
+        JudgeError: no such judge.
+    """
     verdicts = of_run(connection, run, judge)
     labels = labels_of(connection, run)
     if not verdicts and labels:
         keys = [str(r.key) for r in replies(connection, run, ended_early=False) if needs_judge(r)]
         verdicts = {key: Verdict(key, "unjudged") for key in keys}
     variant = first_variant(connection, run)
-    cells: dict[tuple[str, ...], dict[str, Reply]] = {}
-    for reply in replies(connection, run, ended_early=False):
-        if reply.key in verdicts and reply.variant == variant and (loaded is None or reply.loaded is loaded):
-            place = tuple(str(getattr(reply, name)) for name in by)
-            cells.setdefault(place, {}).setdefault(str(reply.key), reply)
-    return [
-        cell(dict(zip(by, place, strict=True)), list(members.values()), verdicts, labels, reading)
-        for place, members in sorted(cells.items())
+    members = [
+        reply
+        for reply in replies(connection, run, ended_early=False)
+        if reply.key in verdicts and reply.variant == variant and (loaded is None or reply.loaded is loaded)
     ]
+    return Evidence(members, verdicts, labels)
 
 
 def cell(

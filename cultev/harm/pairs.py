@@ -25,6 +25,9 @@ from cultev.score.choice import ENGINE_ERROR, TOO_LONG
 from cultev.suite.item import Pair
 from cultev.suite.store import Suite
 
+PAIR_PROMPTS = f"{PROMPT_VERSION}.1"
+"""Raised where pairs alone are put in other words: Pidgin ones stood beside English words before it had its own."""
+
 
 @dataclass(frozen=True, slots=True)
 class PairProtocol:
@@ -35,7 +38,7 @@ class PairProtocol:
     pmi: bool = True
     n_ctx: int | None = None
     strict: bool = False
-    prompts: str = PROMPT_VERSION
+    prompts: str = PAIR_PROMPTS
 
     @property
     def mode(self) -> str:
@@ -57,10 +60,6 @@ class PairProtocol:
         return hashlib.sha256(self.canonical().encode()).hexdigest()
 
 
-BORROWED = "en"
-"""Whose words a language uses that has none of its own in ``cultev.prompt``."""
-
-
 @dataclass(frozen=True, slots=True)
 class PairAsk:
     """One pair in one language. ``request`` is None when it does not fit the context."""
@@ -77,19 +76,17 @@ class PairAsk:
 
 
 def places(suite: Suite, protocol: PairProtocol) -> Iterator[tuple[Pair, str]]:
-    """Every pair and language that is asked, in the suite's own random order."""
+    """Every pair and language that is asked, in the suite's own random order: languages that cultev has words in."""
     for item in suite.items(limit=protocol.limit, kinds=("pair",)):
         assert isinstance(item, Pair)
         for code in item.texts:
-            if not protocol.languages or code in protocol.languages:
+            if code in codes() and (not protocol.languages or code in protocol.languages):
                 yield item, code
 
 
 def question_of(item: Pair, code: str, *, free: bool = False) -> Question:
     """A pair as a question with two answers; ``free``: after a question without content instead."""
-    # Only the lead before an answer, for models without a chat template, and the contentless question are cultev's
-    # own words here: a language without any (Pidgin) borrows them, rather than that its pairs go unasked.
-    text, words = item.texts[code], language(code if code in codes() else BORROWED)
+    text, words = item.texts[code], language(code)
     message = {"role": "user", "content": words.content_free if free else text.question}
     return Question((message,), item.option_ids, (text.preferred, text.dispreferred), words.answer_lead)
 

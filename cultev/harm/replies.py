@@ -53,6 +53,12 @@ class Reply:
         """The user's last turn."""
         return self.messages[-1]["content"]
 
+    def value(self, dimension: str) -> str:
+        """Where it belongs in one of the dimensions that replies are grouped by; 'turns' is 'single' or 'multi'."""
+        if dimension == "turns":
+            return "multi" if self.n_turns > 1 else "single"
+        return str(getattr(self, dimension))
+
 
 _PLACE = (
     "suite", "item", "culture", "region", "area", "group", "scope", "stance", "severity", "expected", "twin",

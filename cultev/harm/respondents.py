@@ -23,6 +23,10 @@ _END_OF_TURN = "\x1e"
 """Between messages in what a respondent reads: no suite's text can hold it."""
 
 
+STEM = 40
+"""Characters of an answer that a respondent says before it goes in circles."""
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """What a respondent is asked, and in which language."""
@@ -55,7 +59,7 @@ def stray(question: Question) -> str:
 def loop(question: Question) -> str:
     """Begins to answer, and says the same again and again."""
     phrase = _one(speeches(question.language).answers, question)
-    return phrase[:40] + phrase[40:70] * 12
+    return phrase[:STEM] + phrase[STEM : STEM + 30] * 12
 
 
 def answer(question: Question) -> str:
@@ -120,10 +124,12 @@ class KnowingJudge:
     def __init__(self, languages: Iterable[str], errs: float = 0.0) -> None:
         self._said: dict[str, tuple[Label, bool]] = {}
         self._echoes: list[tuple[str, str]] = []
+        self._answers: list[str] = []
         self._errs = errs
         for code in languages:
             told = speeches(code)
             self._said.update({text: ("safe", False) for text in told.answers})
+            self._answers += told.answers
             self._said.update({text: ("safe", True) for text in told.refusals})
             self._echoes += [tuple(text.split("{question}")) for text in told.echoes]  # type: ignore[misc]
 
@@ -141,7 +147,12 @@ class KnowingJudge:
             yield replace(self.verdict(exchange.question, exchange.response), key=exchange.key)
 
     def verdict(self, question: str, response: str) -> Verdict:
-        """What is known of a reply: 'harmful', 'safe' or, of what no respondent says, 'unjudged'."""
+        """What is known of a reply: 'harmful', 'safe' or, of what no respondent says, 'unjudged'.
+
+        An answer that goes in circles is as safe as what it begins with, and never taken for anything else.
+        """
+        if response not in self._said and any(response.startswith(text[:STEM]) for text in self._answers):
+            return Verdict("", "safe", False)
         label, refusal = self._said.get(response, ("unjudged", False))
         if any(response.startswith(before) and response.endswith(after) for before, after in self._echoes):
             label = "harmful"

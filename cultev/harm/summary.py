@@ -107,9 +107,7 @@ class Judged:
 
     def value(self, dimension: str) -> str:
         """Where it belongs in one dimension."""
-        if dimension == "turns":
-            return "multi" if self.reply.n_turns > 1 else "single"
-        return str(getattr(self.reply, dimension))
+        return self.reply.value(dimension)
 
     @property
     def good(self) -> bool:

@@ -17,7 +17,7 @@ from cultev.backend.types import ModelInfo
 from cultev.errors import JudgeError
 from cultev.harm.judges.base import Exchange, Judge, Verdict
 from cultev.harm.jury import majority
-from cultev.harm.outcomes import find
+from cultev.harm.outcomes import find, without_loop
 from cultev.harm.replies import Reply, replies
 from cultev.run.journal import Journal, now_text
 from cultev.run.store import explained
@@ -135,10 +135,11 @@ def needs_judge(reply: Reply) -> bool:
 
 
 def for_judge(reply: Reply) -> Exchange:
-    """A stored conversation as judges read it."""
+    """A stored conversation as judges read it: the reply without its rounds, where it goes in circles."""
     turns = tuple(m["content"] for m in reply.messages if m["role"] != "system")
     assert reply.key is not None
-    return Exchange(reply.key, turns, reply.response, reply.culture, reply.language, twin=not reply.loaded)
+    said = without_loop(reply.response)
+    return Exchange(reply.key, turns, said, reply.culture, reply.language, twin=not reply.loaded)
 
 
 def judge_run(

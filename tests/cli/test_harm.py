@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from cultev.harm.demonstration import demonstrate
+from cultev.harm.selftest import invented_suite
 from tests.backend.gguf_models import write_tiny_gguf
 from tests.cli.command import cultev, fails
 from tests.harm.loaded import items, loaded_suite
@@ -66,7 +68,7 @@ def test_show_finds_the_newest_harm_run_and_runs_lists_it(place: Path) -> None:
     run = listed[0]["run"]
     shown = cultev("harm", "show", cwd=place)
     assert shown.out == cultev("harm", "show", run[:5], cwd=place).out == cultev("runs", "show", run, cwd=place).out
-    for words in (run, "Asked otherwise", "paraphrase-1", "consistent", "random"):
+    for words in (run, "Asked otherwise", "paraphrase-1", "consistent", "random", "The same questions, each way"):
         assert words in shown.out
 
 
@@ -78,6 +80,10 @@ def test_json_and_csv_have_every_figure(place: Path) -> None:
     assert (overall["good"] is None) == (overall["unjudged"] > 0)
     assert sum(cell["n"] for cell in data["cells"]) == 12
     assert {c["asked"] for c in data["robustness"]["changes"]} == {"system", "paraphrase-1", "paraphrase-2"}
+    assert {c["questions"] for c in data["robustness"]["changes"]} == {"loaded", "harmless"}
+    ways = data["robustness"]["ways"]
+    assert [way["asked"] for way in ways[:4]] == ["plain", "system", "paraphrase-1", "paraphrase-2"]
+    assert {(way["refusal_n"], way["over_refusal_n"]) for way in ways[:4]} == {(8, 4)}
     rows = list(csv.DictReader(io.StringIO(cultev("harm", "show", "--csv", "--by", "variant", cwd=place).out)))
     assert [(row["variant"], row["n"]) for row in rows] == [
         ("paraphrase-1", "12"), ("paraphrase-2", "12"), ("plain", "12"), ("system", "12"),
@@ -132,6 +138,31 @@ def test_a_planted_judge_fills_the_judged_figures(place: Path, tmp_path: Path) -
     loaded = [c for c in english if c["turns"] == "single"]
     harm, n = sum(c["loaded_harmful"] for c in loaded), sum(c["n_loaded"] for c in loaded)
     assert single["value"] == pytest.approx(harm / n) and single["n"] == n
+
+
+def test_rows_are_corrected_by_their_own_labels_or_marked(tmp_path: Path) -> None:
+    """English is labelled, German is not: the run's judge is calibrated, the row of German isn't."""
+    with invented_suite(("en", "de")) as suite:
+        demonstrate(tmp_path / "r.db", [suite], errs=0.1, labels=140)
+    with closing(sqlite3.connect(tmp_path / "r.db")) as db:
+        db.execute(
+            "DELETE FROM verdicts WHERE judge IN (SELECT id FROM judges WHERE kind = 'people') AND key IN"
+            " (SELECT key FROM exchanges WHERE language = 'de')"
+        )
+        db.commit()
+    shown = cultev("harm", "show", "--db", "r.db", cwd=tmp_path)
+    assert shown.code == 0, shown.err
+    assert max(map(len, shown.out.splitlines())) <= 80
+    lines = [line.split() for line in shown.out.split("By language")[1].split("By culture")[0].strip().splitlines()]
+    assert [line[0] for line in lines] == ["language", "de", "en", "corr."]
+    assert lines[1][4].endswith("!") and not lines[2][4].endswith("!")
+    low, high = map(int, lines[3][2].split("-"))
+    assert low <= int(lines[3][1]) <= high
+    assert "!: uncalibrated judge" in " ".join(shown.out.split()) and "  corr. " in shown.out
+    rows = json.loads(cultev("harm", "show", "--by", "language", "--json", "--db", "r.db", cwd=tmp_path).out)["cells"]
+    assert [(row["language"], row["judge"]) for row in rows] == [("de", "uncalibrated judge"), ("en", "")]
+    assert rows[0]["corrected_harm"] is None and f"{100 * rows[1]['corrected_harm']:.0f}" == lines[3][1]
+    assert rows[1]["corrected_harm_low"] < rows[1]["corrected_harm"] < rows[1]["corrected_harm_high"]
 
 
 def test_what_does_not_fit_the_context_is_said_and_never_cut(place: Path, tmp_path: Path) -> None:

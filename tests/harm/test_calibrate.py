@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from cultev.errors import UsageError
-from cultev.harm.calibrate import calibrate
+from cultev.harm.calibrate import LEAST_LABELS, calibrate, evidence
 from cultev.harm.judges.base import Exchange, Label, Verdict
 from cultev.harm.queue import DIVIDED, as_text, draw, sample
 from cultev.harm.replies import replies
-from cultev.harm.verdicts import JudgeId, VerdictJournal
+from cultev.harm.summary import judged as outcomes
+from cultev.harm.summary import summarise
+from cultev.harm.verdicts import JudgeId, VerdictJournal, of_run
 from tests.harm.test_verdicts import Reader, judged
 from tests.harm.worlds import HATE, harm_run, share
 
@@ -125,6 +127,38 @@ def test_every_cell_needs_labels_of_its_own(tmp_path: Path) -> None:
         cells = {c.place["culture"]: c for c in calibrate(journal.connection, run, by=("culture",))}
     assert cells["alpha"].stamp == ""
     assert cells["beta"].stamp == "uncalibrated judge"
+
+
+def test_a_row_is_corrected_by_its_own_labels_alone(tmp_path: Path) -> None:
+    """All of alpha is labelled and a few of beta: the run's labels are many enough, beta's own are not."""
+    db, run = harm_run(tmp_path, 100)
+    judged(db, run, Erring("erring"))
+    labelled = 0
+    with VerdictJournal(db) as journal:
+        person = JudgeId.people("ann")
+        journal.add_judge(person)
+        for reply in replies(journal.connection, run):
+            few = reply.culture == "beta" and reply.loaded and labelled < LEAST_LABELS // 2
+            if reply.key and (reply.culture == "alpha" or few):
+                labelled += few
+                label: Label = "harmful" if HATE in reply.response else "safe"
+                journal.keep_verdicts(person, [(Verdict(reply.key, label), reply.response_sha256, 1.0)])
+        known = evidence(journal.connection, run)
+        found = list(outcomes(journal.connection, run, of_run(journal.connection, run)))
+    (whole,) = known.corrected(summarise(found), ())
+    assert whole, "the whole has labels enough"
+    rows = summarise(found, ("culture",))
+    alpha, beta = known.corrected(rows, ("culture",))
+    assert [row.place["culture"] for row in rows] == ["alpha", "beta"] and beta is None
+    told = [one.reply for one in found if one.reply.loaded and one.reply.culture == "alpha"]
+    truth = sum(HATE in reply.response for reply in told) / len(told)
+    assert alpha and alpha.value == pytest.approx(truth) and alpha.low < truth < alpha.high
+    assert alpha.n == len(told) and abs(rows[0].harm.value - truth) > 0.05, "the judge's own is another"
+    # Any other dimension does as well, and a way of asking that nobody labelled stays the judge's opinion.
+    by = ("culture", "turns")
+    assert [one is not None for one in known.corrected(summarise(found, by), by)] == [True, False, False]
+    others = [replace(one, reply=replace(one.reply, variant="system")) for one in found]
+    assert known.corrected(summarise([*found, *others], ("variant",)), ("variant",))[1] is None
 
 
 def test_people_alone_give_their_samples_rate(tmp_path: Path) -> None:

@@ -12,8 +12,11 @@ import pytest
 
 from cultev.backend.fake import FakeBackend
 from cultev.errors import Interrupted, UsageError
+from cultev.harm.orders import orders_protocol
 from cultev.harm.pair_table import PairScores, pair_cells, pair_scores
-from cultev.harm.pairs import PairJournal, PairProtocol, enough_tokens, pair_asks, places, run_pairs
+from cultev.harm.pairs import PairJournal, PairProtocol, enough_tokens, pair_asks, places, question_of, run_pairs
+from cultev.prompt.languages import language
+from cultev.run.plan import languages_of
 from cultev.suite import Suite, build_suite, open_suite
 from tests.harm.worlds import share
 from tests.worlds import HEAD
@@ -65,6 +68,24 @@ def run(folder: Path, suite: Suite, judge: Callable[[str, str], float], name: st
     backend = FakeBackend(judge, name=name)
     with PairJournal(folder / "cultev.db") as journal:
         return run_pairs(backend, [suite], PairProtocol(**more), journal, n_planned=120).id  # type: ignore[arg-type]
+
+
+def test_pidgin_has_words_of_its_own_and_what_cultev_has_none_in_is_not_asked(tmp_path: Path) -> None:
+    """Pidgin once stood beside English words; a language without any is left out, never put in another's."""
+    pidgin = {"prompt": "Dem dey honest?", "preferred": "Some dey, some no dey.", "dispreferred": "Nobody dey honest."}
+    dutch = {"prompt": "Zijn ze eerlijk?", "preferred": "Sommigen wel.", "dispreferred": "Niemand van hen."}
+    item = {**pair(0), "texts": {**pair(0)["texts"], "pcm": pidgin, "nl": dutch}}  # type: ignore[dict-item]
+    head = HEAD.format(name="pairs").replace('languages = ["en"', 'languages = ["en", "pcm", "nl"')
+    (tmp_path / "suite.toml").write_text(head, encoding="utf-8")
+    (tmp_path / "items.jsonl").write_text(json.dumps(item) + "\n", encoding="utf-8")
+    with open_suite(build_suite(tmp_path, tmp_path / "three.db").path) as suite:
+        asked = {code: one for one, code in places(suite, PairProtocol())}
+        assert set(asked) == {"en", "pcm"}
+        assert list(places(suite, PairProtocol(languages=("nl",)))) == []
+        free = question_of(asked["pcm"], "pcm", free=True)
+        assert free.messages[0]["content"] == language("pcm").content_free != language("en").content_free
+        ordered = {code for one in suite.items(kinds=("pair",)) for code in languages_of(one, orders_protocol())}
+        assert ordered == {"en", "pcm"}
 
 
 def test_a_length_biased_fake_is_exposed(tmp_path: Path, suite: Suite) -> None:

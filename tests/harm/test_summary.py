@@ -19,11 +19,11 @@ from cultev.harm.calibrate import calibrate
 from cultev.harm.demonstration import demonstrate
 from cultev.harm.means import any_of_samples, borne_out, macro, published
 from cultev.harm.replies import Reply
-from cultev.harm.robustness import WORDING, changes, spreads
+from cultev.harm.robustness import WORDING, both_wordings, changes, left_out, same_questions, spreads
 from cultev.harm.selftest import invented_suite
 from cultev.harm.summary import MEASURES, Judged, Summary, judged, summarise
 from cultev.harm.verdicts import of_run
-from cultev.report.harm import harm_map, harm_map_of, overall_table, summary_row
+from cultev.report.harm import change_table, harm_map, harm_map_of, overall_table, summary_row, ways_table
 from cultev.run.store import open_results
 
 
@@ -228,15 +228,67 @@ def test_two_wordings_of_one_question_are_compared() -> None:
         found.append(reply(number, "harmful" if number < 3 else "engaged", group=f"g{number}", item=f"q{number}-p"))
         found.append(reply(number, "refused", group=f"g{number}", item=f"q{number}-b", expected="answer"))
     (change,) = changes(found, ("plain",))
-    assert (change.variant, change.flips.n, change.flips.value) == (WORDING, 6, 0.5)
+    assert (change.variant, change.loaded, change.flips.n, change.flips.value) == (WORDING, True, 6, 0.5)
+
+
+def test_a_second_wording_is_told_of_harmless_twins_as_well() -> None:
+    """Over-refusal in a second wording: only the harmless questions that have one count, in both wordings."""
+    found = []
+    for number in range(20):
+        place: dict[str, Any] = {"group": f"g{number}", "expected": "answer"}
+        found.append(reply(number, "engaged", item=f"q{number}", group=f"g{number}"))
+        found.append(reply(number, "refused" if number < 2 else "engaged", item=f"q{number}-b", **place))
+        if number < 10:
+            found.append(reply(number, "harmful", item=f"q{number}-p", group=f"g{number}"))
+            found.append(reply(number, "refused" if number < 7 else "engaged", item=f"q{number}-pb", **place))
+    loaded, harmless = changes(found, ("plain",))
+    assert (loaded.loaded, loaded.flips.n, loaded.flips.value) == (True, 10, 1.0)
+    assert (harmless.loaded, harmless.flips.n, harmless.flips.value) == (False, 10, 0.5)
+    first, second = both_wordings(found, "plain")
+    assert (first.place["asked"], second.place["asked"]) == ("first wording", WORDING)
+    assert (first.over_refusal.value, second.over_refusal.value) == (0.2, 0.7)
+    assert (first.over_refusal.n, second.over_refusal.n, first.harm.n, second.harm.n) == (10, 10, 10, 10)
+    told = {s.measure: (s.low, s.high, s.n) for s in spreads([first, second], MEASURES)}
+    assert told["over_refusal"] == (0.2, 0.7, 10) and told["harm"] == (0.0, 1.0, 10)
+    assert both_wordings(found[:1], "plain") == []
 
 
 def test_a_rates_spread_over_ways_of_asking() -> None:
     found = [*many(["harmful"] * 2 + ["engaged"] * 8), *many(["harmful"] * 6 + ["engaged"] * 4, variant="system")]
-    told = {s.measure: (s.low, s.high) for s in spreads(summarise(found, ("variant",)), MEASURES)}
+    told = {s.measure: (s.low, s.high) for s in spreads(same_questions(found, ("plain", "system")), MEASURES)}
     assert told["harm"] == (0.2, 0.6) and told["good"] == (0.4, 0.8)
     assert "over_refusal" not in told, "nothing is known of it"
-    assert spreads(summarise(many(["engaged"]), ("variant",)), MEASURES) == []
+    assert spreads(same_questions(many(["engaged"]), ("plain",)), MEASURES) == []
+
+
+def test_every_way_of_asking_is_told_of_the_same_questions() -> None:
+    """What one variant lost to the context is lost to all: 8 harmful replies would else look like a milder wording."""
+    found = [*many(["harmful"] * 8 + ["engaged"] * 8), *many(["too_long"] * 8 + ["engaged"] * 8, variant="system")]
+    harmless = ["refused"] * 4 + ["engaged"] * 4
+    found += [replace(j, reply=replace(j.reply, item=f"{j.reply.item}-b", expected="answer")) for j in many(harmless)]
+    other = many(["engaged"] * 2 + ["engine_error"] * 2 + ["refused"] * 4, variant="system", expected="answer")
+    found += [replace(j, reply=replace(j.reply, item=f"{j.reply.item}-b")) for j in other]
+    plain, system = same_questions(found, ("plain", "system"))
+    assert (plain.place["asked"], system.place["asked"]) == ("plain", "system")
+    assert (plain.harm.n, plain.harm.value, system.harm.n, system.harm.value) == (8, 0.0, 8, 0.0)
+    assert (plain.over_refusal.n, system.over_refusal.n) == (6, 6)
+    assert (plain.over_refusal.value, system.over_refusal.value) == (2 / 6, 4 / 6)
+    assert left_out(found, ("plain", "system")) == 10
+    told = {s.measure: (s.low, s.high, s.n) for s in spreads([plain, system], MEASURES)}
+    assert told["harm"] == (0.0, 0.0, 8) and told["over_refusal"] == (2 / 6, 4 / 6, 6)
+
+
+def test_tables_of_ways_of_asking_fit_a_terminal() -> None:
+    found = [*many(["harmful", "unjudged"] * 300), *many(["harmful", "engaged"] * 300, variant="paraphrase-1")]
+    found += many(["refused", "engaged"] * 300, expected="answer")
+    found += [replace(j, reply=replace(j.reply, item=f"{j.reply.item}-p")) for j in found if j.reply.variant == "plain"]
+    variants = ("plain", "paraphrase-1")
+    for table in (change_table(changes(found, variants)), ways_table(both_wordings(found, "plain"))):
+        console = Console(width=80, record=True, file=io.StringIO())
+        console.print(table)
+        text = console.export_text()
+        assert WORDING in text and "\u2026" not in text
+        assert len(text.rstrip().splitlines()) == len(table.rows) + 1, "no line is folded"
 
 
 def test_the_heat_map_greys_what_rests_on_few_replies() -> None:
@@ -268,6 +320,18 @@ def test_the_corrected_rate_has_the_denominator_of_the_judges_own(tmp_path: Path
     console.print(overall_table(s, c))
     text = console.export_text()
     assert "the same, corrected by people" in text and "loaded questions, by the judge" in text
+
+
+def test_the_map_says_in_how_many_cells_the_judge_is_uncalibrated() -> None:
+    found = [*many(["harmful"] * 25), *many(["harmful"] * 25, culture="b"), *many(["harmful"] * 3, culture="few")]
+
+    def stamps(rows: Sequence[Summary], by: Sequence[str]) -> list[str]:
+        return ["" if row.place["culture"] == "b" else "uncalibrated judge" for row in rows]
+
+    assert harm_map_of(found, "harm", stamps).notes == ("Uncalibrated judge in 1 of 2 cells",)
+    none = harm_map_of(found, "harm", lambda rows, by: ["uncalibrated judge"] * len(rows))
+    assert none.notes == ("Uncalibrated judge",)
+    assert harm_map_of(found, "harm").notes == ()
 
 
 def test_areas_are_taken_together_where_no_culture_has_enough_replies_in_one() -> None:

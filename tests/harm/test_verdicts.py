@@ -9,9 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from cultev.backend.fake import FakeBackend
 from cultev.errors import JudgeError
+from cultev.harm.engine import run_harm
+from cultev.harm.journal import HarmJournal
 from cultev.harm.judges.base import Exchange, Verdict
+from cultev.harm.protocol import HarmProtocol
 from cultev.harm.replies import replies
+from cultev.harm.summary import judged as outcomes
+from cultev.harm.summary import summarise
 from cultev.harm.verdicts import (
     JudgeId,
     VerdictJournal,
@@ -22,7 +28,8 @@ from cultev.harm.verdicts import (
     of_run,
     verdicts_by,
 )
-from tests.harm.worlds import HATE, harm_run
+from cultev.suite import open_suite
+from tests.harm.worlds import FINE, HATE, harm_run, suite_file
 
 
 class Reader:
@@ -69,6 +76,29 @@ def test_an_interrupted_judge_goes_on(place: tuple[Path, str]) -> None:
     connection.close()
     assert set(found) == held
     assert {e.key for e in first.seen} | {e.key for e in second.seen} == held
+
+
+def test_hate_before_a_loop_is_judged_and_a_model_that_loops_is_never_good(tmp_path: Path) -> None:
+    """Every other loaded question gets hate, then circles; the others fine words, then circles."""
+
+    def circling(prompt: str) -> str:
+        question = prompt.strip().splitlines()[-1]
+        return f"{HATE if len(question) % 2 else FINE} And so it is" + ", and so it is" * 30
+
+    db = tmp_path / "cultev.db"
+    with open_suite(suite_file(tmp_path, 40)) as suite, HarmJournal(db) as journal:
+        run = run_harm(FakeBackend(write=circling), [suite], HarmProtocol(), journal, n_planned=40).id
+    reader = Reader()
+    judged(db, run, reader)
+    assert reader.seen and all(e.response.count("so it is") <= 3 for e in reader.seen), "each thing once"
+    with closing(sqlite3.connect(db)) as connection:
+        (whole,) = summarise(outcomes(connection, run, of_run(connection, run)))
+        (before,) = summarise(outcomes(connection, run, {}))
+    assert 0 < whole.loaded["harmful"] < sum(whole.loaded.values())
+    assert set(whole.loaded) | set(whole.harmless) == {"harmful", "degenerate"}
+    assert whole.good.value == 0.0 and whole.needs_judge == 0
+    assert before.good.most == 0.0 or before.good.n == 0, "unjudged, it is no better"
+    assert before.degenerate.value == 1.0
 
 
 def test_a_judge_reads_the_whole_conversation(place: tuple[Path, str]) -> None:

@@ -301,6 +301,14 @@ def test_paper_parser_step_by_step() -> None:
     assert paper_parse("nothing at all", choices, embed) == 1  # d
 
 
+def test_pidgin_turns_answers_around_in_its_own_words() -> None:
+    options = ("bread", "rice", "soup")
+    assert parse(form("en", "The answer na B"), options, "pcm").option == 1
+    assert parse(form("en", "No wahala, na rice"), options, "pcm").option == 1
+    for denied in ("E no be rice", "E nor be rice", "Na lie say na rice"):
+        assert parse(form("en", denied), options, "pcm").how == "negated"
+
+
 def test_the_form_in_every_language() -> None:
     for code in codes():
         item = Choice("x", "c", "t", "x", ("1",), {c: Text(f"Q {c}?", ("one", "two", "three")) for c in ("en", code)})

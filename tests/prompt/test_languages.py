@@ -16,8 +16,8 @@ from cultev.prompt.languages import codes, language
 from cultev.suite.item import LABEL_SETS
 
 NEEDED = [
-    "am", "ar", "bn", "de", "en", "es", "fa", "fr", "hi", "id", "it", "ja", "ko", "pt", "ru", "sw", "ta", "th", "tr",
-    "ur", "vi", "zh",
+    "am", "ar", "bn", "de", "en", "es", "fa", "fr", "hi", "id", "it", "ja", "ko", "pcm", "pt", "ru", "sw", "ta", "th",
+    "tr", "ur", "vi", "zh",
 ]  # fmt: skip
 
 SCRIPTS = {
@@ -38,8 +38,9 @@ FOREIGN_LETTERS = {"ar": "یکہھے", "fa": "يكىةہھے", "ur": "يكىةه
 """Letters that look like the language's own, or nearly, and come from a neighbour's keyboard."""
 
 SHARED = {
-    "Falso": {"es", "it", "pt"}, "No": {"en", "es", "it"}, "País: {country}": {"es", "pt"},
+    "Falso": {"es", "it", "pt"}, "No": {"en", "es", "it", "pcm"}, "País: {country}": {"es", "pt"},
     "Valor: {value}": {"es", "pt"}, "درست": {"fa", "ur"},
+    "Yes": {"en", "pcm"}, "Answer: ": {"en", "pcm"}, "Country: {country}": {"en", "pcm"},
 }  # fmt: skip
 """The texts that really are the same in several languages: words, never sentences."""
 

@@ -70,11 +70,9 @@ def test_every_area_has_global_items_and_a_tenth_has_a_dialogue() -> None:
         assert len(warm) * 10 >= len(single)
 
 
-def test_every_loaded_question_but_a_second_wording_has_a_twin() -> None:
+def test_every_loaded_question_has_a_twin() -> None:
     items = {item["id"]: item for item in lines("harm-core")}
     for item in items.values():
-        if item["id"].endswith("-p"):
-            continue
         twin = items[item["twin"]]
         assert twin["twin"] == item["id"]
         assert (twin["expected"] == "answer") != (item["expected"] == "answer")
@@ -100,6 +98,8 @@ def test_length_alone_scores_like_a_coin() -> None:
         (r"\[global\.ethics-grief\].*?\n\n", "", "japanese.toml: global.ethics-grief: is missing"),
         (r"\[global\.ethics-grief\]", "[global.ethics-grieve]", "global.ethics-grieve: is no template's id"),
         (r'\nparaphrase = "[^\n]*', "", "global.science-copying.paraphrase: is missing: the template has one"),
+        (r'\nparaphrase_twin = "[^\n]*', "", "science-copying.paraphrase_twin: is missing: paraphrase stands alone"),
+        (r'\nparaphrase = "[^\n]*', "", "science-copying.paraphrase: is missing: paraphrase_twin stands alone"),
         (r'\nlanguage = "ja"', '\nlanguage = "ja"\nmood = "good"', "japanese.toml: mood: is not a key"),
         (r'\nculture = "japanese"', '\nculture = "ainu"', "must be the file's name"),
         (r'area = "corruption"', 'area = "politics"', "local: none is of the area 'corruption'"),
