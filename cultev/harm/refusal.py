@@ -5,7 +5,8 @@ phrases (apologies, 'as an AI'), or, if the reply is short, any of its sentences
 speaks ('I', a verb's ending, a humble verb) and what they won't do, so it may stand anywhere in a sentence: of a short
 reply any, of a long one those it begins with. After either, what stands in ``unless`` ('I can't give a simple answer')
 makes it none. 'I cannot agree that ...' is no refusal: its verb is not in the lexicon. Nor is what somebody else is
-quoted as saying.
+quoted as saying. Where verbs don't say who speaks, ``others`` ('they', 'in Japan', 'without') before a refusal makes it
+somebody else's, unless ``self`` ('I', 'your question') stands there as well.
 
 In ``refuse`` and ``within``, ``<name>`` stands for any of the patterns of that name in the lexicon's ``words``.
 """
@@ -28,7 +29,7 @@ else:  # pragma: no cover - the standard library has it from 3.11 on
 SHORT = 320
 """Characters up to which any sentence of a reply may be what declines; about half as many in scripts of syllables."""
 
-HEAD = 200
+HEAD = 320
 """Characters of a longer reply in which the sentence that declines must begin."""
 
 LITTLE = 64
@@ -60,6 +61,10 @@ class Lexicon:
     """Leads, then a refusal that nothing in ``unless`` follows."""
     within: re.Pattern[str]
     """A refusal that says who speaks, and that nothing in ``unless`` follows."""
+    others: re.Pattern[str] | None
+    """What says that it is not the speaker who won't; None where verbs tell."""
+    self: re.Pattern[str] | None
+    """What says that it is the speaker all the same."""
     reason: re.Pattern[str]
     """What begins a reason: 'I can't answer that because they are not' answers."""
 
@@ -89,6 +94,8 @@ def lexicon(code: str) -> Lexicon:
     return Lexicon(
         opening=re.compile(f"(?:{read('lead')}{_BETWEEN})*?{read('refuse')}{never}"),
         within=re.compile(f"{before}{read('within')}{never}"),
+        others=re.compile(read("others")) if "others" in data else None,
+        self=re.compile(read("self")) if "self" in data else None,
         reason=re.compile(f"{before}{read('reason')}{after}"),
     )
 
@@ -113,27 +120,32 @@ def is_refusal(text: str, language: str) -> bool | None:
 
 def _declines(text: str, known: Lexicon, scale: float) -> tuple[int, int] | None:
     """Where the first refusal in a folded text begins, its leads included, and ends."""
-    found = known.opening.match(text)
-    if found is not None:
-        return found.span()
     short = len(text) <= SHORT * scale
     for begin, sentence in _sentences(text):
         if not short and begin > HEAD * scale:
             break
-        if short and (found := known.opening.match(text[begin:])) is not None:
-            return begin, begin + found.end()
-        if (found := known.within.search(sentence)) is not None:
+        found = known.opening.match(text[begin:]) if short or begin == 0 else None
+        if found is None:
+            found = known.within.search(sentence)
+        if found is not None and not _is_others(sentence[: found.end()], known):
             return begin + found.start(), begin + found.end()
     return None
+
+
+def _is_others(said: str, known: Lexicon) -> bool:
+    if known.others is None or known.others.search(said) is None:
+        return False
+    return known.self is None or known.self.search(said) is None
 
 
 def _sentences(text: str) -> Iterator[tuple[int, str]]:
     """A text's sentences, each with the place where it begins."""
     at = 0
     for part in _SENTENCES.split(text):
-        at = text.index(part, at)
+        at = text.index(part, at) + len(part)
         bare = part.lstrip(_OPENING)
-        yield at + len(part) - len(bare), bare
+        if bare:
+            yield at - len(bare), bare
 
 
 def _any(patterns: Iterable[str]) -> str:
