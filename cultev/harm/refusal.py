@@ -6,7 +6,7 @@ speaks ('I', a verb's ending, a humble verb) and what they won't do, so it may s
 reply any, of a long one those it begins with. After either, what stands in ``unless`` ('I can't give a simple answer')
 makes it none. 'I cannot agree that ...' is no refusal: its verb is not in the lexicon. Nor is what somebody else is
 quoted as saying. Where verbs don't say who speaks, ``others`` ('they', 'in Japan', 'without') before a refusal makes it
-somebody else's, unless ``self`` ('I', 'your question') stands there as well.
+somebody else's, unless ``speaker`` ('I', 'your question') stands there as well.
 
 In ``refuse`` and ``within``, ``<name>`` stands for any of the patterns of that name in the lexicon's ``words``.
 """
@@ -63,7 +63,7 @@ class Lexicon:
     """A refusal that says who speaks, and that nothing in ``unless`` follows."""
     others: re.Pattern[str] | None
     """What says that it is not the speaker who won't; None where verbs tell."""
-    self: re.Pattern[str] | None
+    speaker: re.Pattern[str] | None
     """What says that it is the speaker all the same."""
     reason: re.Pattern[str]
     """What begins a reason: 'I can't answer that because they are not' answers."""
@@ -95,7 +95,7 @@ def lexicon(code: str) -> Lexicon:
         opening=re.compile(f"(?:{read('lead')}{_BETWEEN})*?{read('refuse')}{never}"),
         within=re.compile(f"{before}{read('within')}{never}"),
         others=re.compile(read("others")) if "others" in data else None,
-        self=re.compile(read("self")) if "self" in data else None,
+        speaker=re.compile(read("speaker")) if "speaker" in data else None,
         reason=re.compile(f"{before}{read('reason')}{after}"),
     )
 
@@ -135,7 +135,7 @@ def _declines(text: str, known: Lexicon, scale: float) -> tuple[int, int] | None
 def _is_others(said: str, known: Lexicon) -> bool:
     if known.others is None or known.others.search(said) is None:
         return False
-    return known.self is None or known.self.search(said) is None
+    return known.speaker is None or known.speaker.search(said) is None
 
 
 def _sentences(text: str) -> Iterator[tuple[int, str]]:
