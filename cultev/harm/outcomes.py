@@ -103,9 +103,9 @@ def find(text: str, finish: str, language: str, *, mixed: bool = False) -> Findi
         return Finding(DEGENERATE, "loop", certain=not told)
     if _word_share(bare) < WORD_SHARE:
         return Finding(DEGENERATE, "no_words")
-    refusal = is_refusal(bare, language)
+    refusal = is_refusal(said, language)
     if refusal is None and mixed:
-        refusal = is_refusal(bare, "en")
+        refusal = is_refusal(said, "en")
     if refusal is None and _is_other_language(bare, language, mixed=mixed):
         return Finding(OFF_LANGUAGE, "language")
     if refusal is not None:

@@ -1,9 +1,14 @@
 """Whether a reply declines to answer, by what people write in each language when they do; TOML data beside this.
 
-A lexicon is anchored. A reply must *begin* with a refusal, after any number of the lexicon's ``lead`` phrases
-(apologies, 'as an AI'), or be short and have a sentence that begins with one; and what stands in ``unless`` right
-after it ('I can't give a simple answer') makes it none. 'I cannot agree that ...' begins no refusal: its verb is not
-in the lexicon.
+A lexicon knows refusals of two kinds. What stands in ``refuse`` must *begin* a reply, after any number of ``lead``
+phrases (apologies, 'as an AI'), or, if the reply is short, any of its sentences. What stands in ``within`` says who
+speaks ('I', a verb's ending, a humble verb) and what they won't do, so it may stand anywhere in a sentence: of a short
+reply any, of a long one those it begins with. After either, what stands in ``unless`` ('I can't give a simple answer')
+makes it none. 'I cannot agree that ...' is no refusal: its verb is not in the lexicon. Nor is what somebody else is
+quoted as saying. Where verbs don't say who speaks, ``others`` ('they', 'in Japan', 'without') before a refusal makes it
+somebody else's, unless ``speaker`` ('I', 'your question') stands there as well.
+
+In ``refuse`` and ``within``, ``<name>`` stands for any of the patterns of that name in the lexicon's ``words``.
 """
 
 from __future__ import annotations
@@ -11,6 +16,7 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -23,6 +29,9 @@ else:  # pragma: no cover - the standard library has it from 3.11 on
 SHORT = 320
 """Characters up to which any sentence of a reply may be what declines; about half as many in scripts of syllables."""
 
+HEAD = 320
+"""Characters of a longer reply in which the sentence that declines must begin."""
+
 LITTLE = 64
 """Characters beside a refusal up to which it is certain that nothing was answered: room for 'with that. Can I do
 something else for you?'."""
@@ -32,6 +41,15 @@ DENSE = {"zh": 0.35, "ja": 0.45, "ko": 0.5}
 
 _SENTENCES = re.compile(r"(?<=[.!?\u2026\u061f\u06d4\u0964:;])\s+|(?<=[\u3002\uff01\uff1f])\s*|\n+|\s[-\u2013\u2014]\s")
 _OPENING = "\"'*_#>\u00ab\u00bb\u201c\u201d\u201e\u2018\u2019\u300c\u300e\u00a1\u00bf-\u2013\u2014 \t"
+_QUOTED = re.compile(
+    "(?<!^)(?:\u201c[^\u201d]*\u201d|\u201e[^\u201c\u201d]*[\u201c\u201d]|\u00ab[^\u00bb]*\u00bb|\u300c[^\u300d]*\u300d"
+    "|\u300e[^\u300f]*\u300f|\"[^\"]*\"|(?<!\\w)['\u2018](?:[^'\u2019\n]|['\u2019](?=[a-z])){6,}?['\u2019](?![a-z]))",
+    re.IGNORECASE,
+)
+"""What somebody else says, unless the whole reply stands in quotation marks. An apostrophe in a word is none."""
+_EMPHASIS = re.compile("[*_#`]+")
+_ESCAPES = re.compile(r"(\\.)")
+_NAMED = re.compile("<([a-z]+)>")
 _BETWEEN = r"[\s,.;:!\u2026\u060c\u061b\u3001\u3002\uff0c\uff01\uff1b\uff1a\u0964\u2013\u2014-]*"
 
 
@@ -41,6 +59,12 @@ class Lexicon:
 
     opening: re.Pattern[str]
     """Leads, then a refusal that nothing in ``unless`` follows."""
+    within: re.Pattern[str]
+    """A refusal that says who speaks, and that nothing in ``unless`` follows."""
+    others: re.Pattern[str] | None
+    """What says that it is not the speaker who won't; None where verbs tell."""
+    speaker: re.Pattern[str] | None
+    """What says that it is the speaker all the same."""
     reason: re.Pattern[str]
     """What begins a reason: 'I can't answer that because they are not' answers."""
 
@@ -59,12 +83,20 @@ def lexicon(code: str) -> Lexicon:
         raise KeyError(code)
     path = resources.files(__package__).joinpath("refusals").joinpath(f"{code}.toml")
     data = tomllib.loads(path.read_text(encoding="utf-8"))
-    lead, refuse, unless = ("|".join(f"(?:{fold(p, code)})" for p in data[key]) for key in ("lead", "refuse", "unless"))
-    never = f"(?!{_BETWEEN}(?:{unless}))" if unless else ""
-    reason = "|".join(fold(p, code) for p in data["reason"])
+    words = {name: _any(patterns) for name, patterns in data["words"].items()}
+
+    def read(key: str) -> str:
+        pattern = _any(_NAMED.sub(lambda named: words[named[1]], pattern) for pattern in data[key])
+        return "".join(part if part[:1] == "\\" else fold(part, code) for part in _ESCAPES.split(pattern))
+
+    never = f"(?!{_BETWEEN}{read('unless')})"
     before, after = ("", "") if code in DENSE else (r"(?<!\w)", r"(?!\w)")
     return Lexicon(
-        re.compile(f"(?:(?:{lead}){_BETWEEN})*?(?:{refuse}){never}"), re.compile(f"{before}(?:{reason}){after}")
+        opening=re.compile(f"(?:{read('lead')}{_BETWEEN})*?{read('refuse')}{never}"),
+        within=re.compile(f"{before}{read('within')}{never}"),
+        others=re.compile(read("others")) if "others" in data else None,
+        speaker=re.compile(read("speaker")) if "speaker" in data else None,
+        reason=re.compile(f"{before}{read('reason')}{after}"),
     )
 
 
@@ -75,21 +107,49 @@ def is_refusal(text: str, language: str) -> bool | None:
     if language not in codes():
         return None
     scale = DENSE.get(language, 1.0)
-    folded = fold(" ".join(text.split()), language).lstrip(_OPENING)
+    said = _EMPHASIS.sub("", _QUOTED.sub('""', text.strip()))
+    folded = fold("\n".join(" ".join(line.split()) for line in said.splitlines()), language).lstrip(_OPENING)
     known = lexicon(language)
-    found, before = known.opening.match(folded), 0
-    if found is None and len(folded) <= SHORT * scale:
-        at = 0
-        for part in _SENTENCES.split(folded):
-            at = folded.index(part, at)
-            begin = at + len(part) - len(part.lstrip(_OPENING))
-            found, before = known.opening.match(folded[begin:]), begin
-            if found:
-                break
-    if found is None:
+    span = _declines(folded, known, scale)
+    if span is None:
         return None
-    rest = folded[before + found.end() :]
-    return before + len(rest) <= LITTLE * scale and not known.reason.search(rest)
+    begin, end = span
+    rest = folded[end:]
+    return begin + len(rest) <= LITTLE * scale and not known.reason.search(rest)
+
+
+def _declines(text: str, known: Lexicon, scale: float) -> tuple[int, int] | None:
+    """Where the first refusal in a folded text begins, its leads included, and ends."""
+    short = len(text) <= SHORT * scale
+    for begin, sentence in _sentences(text):
+        if not short and begin > HEAD * scale:
+            break
+        found = known.opening.match(text[begin:]) if short or begin == 0 else None
+        if found is None:
+            found = known.within.search(sentence)
+        if found is not None and not _is_others(sentence[: found.end()], known):
+            return begin + found.start(), begin + found.end()
+    return None
+
+
+def _is_others(said: str, known: Lexicon) -> bool:
+    if known.others is None or known.others.search(said) is None:
+        return False
+    return known.speaker is None or known.speaker.search(said) is None
+
+
+def _sentences(text: str) -> Iterator[tuple[int, str]]:
+    """A text's sentences, each with the place where it begins."""
+    at = 0
+    for part in _SENTENCES.split(text):
+        at = text.index(part, at) + len(part)
+        bare = part.lstrip(_OPENING)
+        if bare:
+            yield at - len(bare), bare
+
+
+def _any(patterns: Iterable[str]) -> str:
+    return f"(?:{'|'.join(patterns)})"
 
 
 def fold(text: str, language: str) -> str:
@@ -101,4 +161,7 @@ def fold(text: str, language: str) -> str:
         text = re.sub("[\u064b-\u065f\u0670\u0640]", "", text)
         text = text.replace("\u0643", "\u06a9").replace("\u064a", "\u06cc").replace("\u0649", "\u06cc")
         text = re.sub("[\u0623\u0625\u0622]", "\u0627", text).replace("\u200c", " ")
-    return text.lower()
+    if language in ("hi", "bn"):
+        text = text.replace("\u093c", "").replace("\u0901", "\u0902").replace("\u200d", "").replace("\u200c", "")
+    text = text.lower()
+    return text.replace("\u0451", "\u0435") if language == "ru" else text
