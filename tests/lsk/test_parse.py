@@ -305,6 +305,7 @@ def test_pidgin_turns_answers_around_in_its_own_words() -> None:
     options = ("bread", "rice", "soup")
     assert parse(form("en", "The answer na B"), options, "pcm").option == 1
     assert parse(form("en", "No wahala, na rice"), options, "pcm").option == 1
+    assert parse(form("en", "No be lie say na rice"), options, "pcm").option == 1
     for denied in ("E no be rice", "E nor be rice", "Na lie say na rice"):
         assert parse(form("en", denied), options, "pcm").how == "negated"
 
