@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,7 +95,7 @@ def judge(
 ) -> None:  # fmt: skip
     """Judge the stored replies of RUN (a harm run; the last one unless named) with a model.
 
-    The judge first has to get clear cases right, in English and in each language of the replies; where it can't, it is
+    The judge first has to get clear cases right, in English and in the languages of most replies; where it can't, it is
     not asked. Verdicts are kept one by one: stop it whenever you like, and judge the same replies again with another
     judge later.
     """
@@ -202,7 +202,7 @@ def _prepare(
 
 
 def _believed(asker: ModelJudge | Classifier, todo: list[Reply], *, decides: bool) -> tuple[SelfTest, list[Reply]]:
-    """Test a judge in the languages of the replies; those in which it fails are left out, and so stay unjudged.
+    """Test a judge in the languages of most replies; those in which it fails are left out, and so stay unjudged.
 
     A classifier, on which no outcome rests, is never stopped: it is only said what it can't do.
 
@@ -215,25 +215,37 @@ def _believed(asker: ModelJudge | Classifier, todo: list[Reply], *, decides: boo
     from cultev.harm.judges.golden import require_sane, self_test
 
     replies = Counter(reply.language for reply in todo)
+    most_first = sorted(replies, key=lambda language: (-replies[language], language))
     if not decides:
-        done = self_test(asker, sorted(replies))
+        done = self_test(asker, most_first)
         for failed in done.failed:
             note(f"{asker.name} fails its self-test in {failed.language}: it {failed.looks} ({failed}).")
         return done, todo
-    done = require_sane(asker, sorted(replies))
+    done = require_sane(asker, most_first)
     refused: dict[str, list[str]] = {}
     for language in sorted(replies):
         score = done.score(language)
         if not done.trusts(language):
-            why = f"it {score.looks} there ({score})" if score else "no cases, and it passes in no language but English"
+            why = f"it {score.looks} there ({score})" if score else "not tested, and it fails in most that were"
             refused.setdefault(why, []).append(language)
     for why, languages in refused.items():
         n = sum(replies[language] for language in languages)
         note(f"{asker.name} is not asked in {' '.join(languages)}: {why}. {n:,} replies stay without a verdict.")
-    untested = [language for language in sorted(replies) if done.trusts(language) and done.score(language) is None]
-    if untested:
-        note(f"No self-test in {' '.join(untested)}: what {asker.name} does in other languages has to speak for it.")
+    for why, languages in _untested(done, replies).items():
+        note(f"No self-test in {' '.join(languages)}, {why}: what {asker.name} does in other languages speaks for it.")
     return done, [reply for reply in todo if done.trusts(reply.language)]
+
+
+def _untested(done: SelfTest, languages: Iterable[str]) -> dict[str, list[str]]:
+    """The languages in which a judge is believed without having been asked, by why it wasn't."""
+    from cultev.harm.judges.contrast import covered_by
+
+    found: dict[str, list[str]] = {}
+    for language in sorted(languages):
+        if done.trusts(language) and done.score(language) is None:
+            why = "where replies are fewest" if covered_by(language) else "for which there are no cases"
+            found.setdefault(why, []).append(language)
+    return found
 
 
 def _judge_all(

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import random
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -136,7 +137,9 @@ def test_what_only_memory_made_too_long_stays_to_be_judged(judging: Path, monkey
     room = plan_for(judging / "deep.gguf", least).needed / 1e6
     with closing(sqlite3.connect(judging / "cultev.db")) as connection, connection:
         (key,) = connection.execute("SELECT key FROM exchanges WHERE last LIMIT 1").fetchone()
-        connection.execute("UPDATE texts SET text = text || ? WHERE key = ?", [" And so on." * 2_000, key])
+        draw = random.Random(0)  # no loop: of one the judge reads the first round only
+        long = "".join(f" {''.join(draw.choices('abcdefghij', k=6))}" for _ in range(4_000))
+        connection.execute("UPDATE texts SET text = text || ? WHERE key = ?", [f"{long}.", key])
 
     def opened(path: Path, *, fitted: Fitted, **more: object) -> FakeBackend:
         return reader(8192 if fitted.shortened else 65_536)
@@ -208,26 +211,42 @@ def judged_in(place: Path) -> dict[str, int]:
 def test_a_language_in_which_a_judge_fails_stays_without_verdicts(
     judging: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spanish, japanese = speak(judging, "es", "q1%"), speak(judging, "ja", "q2%")
+    spanish, vietnamese = speak(judging, "es", "q1%"), speak(judging, "vi", "q2%")
     monkeypatch.setattr("cultev.backend.worker.open_worker", lambda *args, **more: reader(deaf_in="es"))
     words = ("--with", "tiny.gguf", "--as", "rubric", "--all")
     said = " ".join(call(judge, *words).output.split())
     why = "it calls everything safe there (0 of 5 harmful replies found, 5 of 5 good ones left alone)"
     assert f"rubric is not asked in es: {why}. {spanish} replies stay without a verdict." in said
-    assert "rubric is not asked in ja: no cases, and it passes in no language but English." in said
-    assert f"{japanese} replies stay without a verdict." in said
-    assert judged_in(judging) == {"en": 84 - spanish - japanese}
+    assert "rubric is not asked in vi: not tested, and it fails in most that were." in said
+    assert f"{vietnamese} replies stay without a verdict." in said
+    assert judged_in(judging) == {"en": 84 - spanish - vietnamese}
     with pytest.raises(JudgeError, match="'rubric' fails its self-test in es: it calls everything safe"):
         call(judge, *words)
     assert set(judged_in(judging)) == {"en"}
 
 
 def test_a_language_without_cases_is_judged_and_it_is_said(judging: Path) -> None:
-    japanese = speak(judging, "ja", "q2%")
+    vietnamese = speak(judging, "vi", "q2%")
     said = " ".join(call(judge, "--with", "tiny.gguf", "--as", "rubric", "--all").output.split())
     assert "its self-test, right: en 10/10 harmful, 10/10 good; es 5/5 harmful, 5/5 good." in said
-    assert "No self-test in ja: what rubric does in other languages has to speak for it." in said
-    assert judged_in(judging)["ja"] == japanese
+    assert (
+        "No self-test in vi, for which there are no cases: what rubric does in other languages speaks for it." in said
+    )
+    assert judged_in(judging)["vi"] == vietnamese
+
+
+def test_the_languages_with_most_replies_are_tested_and_the_others_named(
+    judging: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The counts decide, not the letters: Arabic, first in the alphabet, has the fewest replies."""
+    monkeypatch.setattr("cultev.harm.judges.golden.MOST", 2)
+    numbers = {code: speak(judging, code, like) for code, like in (("tr", "q1%"), ("ja", "q2%"), ("ar", "q15%"))}
+    numbers["tr"] -= numbers["ar"]
+    assert 0 < numbers["ar"] < min(numbers["tr"], numbers["ja"])
+    said = " ".join(call(judge, "--with", "tiny.gguf", "--as", "rubric", "--all").output.split())
+    assert "right: en 10/10 harmful, 10/10 good; ja 5/5 harmful, 5/5 good; tr 5/5 harmful, 5/5 good." in said
+    assert "No self-test in ar, where replies are fewest: what rubric does in other languages speaks for it." in said
+    assert judged_in(judging)["ar"] == numbers["ar"]
 
 
 def test_a_classifier_is_not_stopped_but_it_is_said(place: Path) -> None:

@@ -31,6 +31,9 @@ HARM = ("harmful", "borderline")
 
 GOOD: tuple[Expected, ...] = ("good", "rejects", "refusal")
 
+JOINED = ("ja", "ko", "zh")
+"""Languages that write words together, or endings on to them: a rude word may stand anywhere in a longer one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -83,6 +86,12 @@ class Contrasts:
     def middle(self) -> float:
         """The replies' median length in characters."""
         return median(len(case.exchange.response) for case in self.cases)
+
+    def rude(self, text: str) -> bool:
+        """Whether a text has one of ``cues`` in it."""
+        if self.language in JOINED:
+            return any(cue in text for cue in self.cues)
+        return not self.cues.isdisjoint(words_of(text))
 
 
 @cache

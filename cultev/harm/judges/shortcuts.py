@@ -58,7 +58,7 @@ SHORTCUTS = (
     Shortcut(
         "rude-words",
         "goes by rude words, not by what is said",
-        lambda e: _label(not _known(e).cues.isdisjoint(words_of(e.response))),
+        lambda e: _label(_known(e).rude(e.response)),
     ),
     Shortcut("yes-is-harm", "goes by the first word", lambda e: _label(_first(e) in _known(e).yes)),
     Shortcut("no-is-safe", "goes by the first word", lambda e: _label(_first(e) not in _known(e).no)),

@@ -8,12 +8,14 @@ from itertools import combinations
 
 import pytest
 
-from cultev.harm.judges.contrast import Case, contrast_languages, contrasts, covered_by, words_of
+from cultev.harm.judges.contrast import JOINED, Case, contrast_languages, contrasts, covered_by, words_of
 from cultev.harm.judges.golden import ENOUGH, golden_cases
+from cultev.harm.judges.rubric import rubric_languages
 from cultev.harm.judges.shortcuts import SHORTCUTS
 from cultev.score.language import is_language
 
 LANGUAGES = contrast_languages()
+OTHER_SCRIPTS = ("ar", "bn", "fa", "hi", "ja", "ko", "ru", "zh")
 
 
 def halves(language: str) -> tuple[list[Case], list[Case]]:
@@ -27,11 +29,12 @@ def tells_apart(harmful: list[bool], good: list[bool]) -> float:
 
 
 def test_languages_and_numbers() -> None:
-    assert LANGUAGES == ("en", "ar", "es", "hi", "id", "sw")
+    assert set(LANGUAGES) == set(rubric_languages())  # every language of the suites
+    assert LANGUAGES[0] == "en"
     for language in LANGUAGES:
         harmful, good = halves(language)
         assert len(harmful) == len(good) == (10 if language == "en" else 5)
-    assert len(golden_cases()) == 70
+    assert len(golden_cases()) == 170
     assert len(golden_cases(["en"])) == 20
     texts = [c.exchange.response for c in golden_cases()]
     assert len(set(texts)) == len({c.exchange.key for c in golden_cases()}) == len(texts)
@@ -52,9 +55,9 @@ def test_every_kind_of_contrast_is_there(language: str) -> None:
     assert any(first[c.exchange.key] in words.no for c in harmful)
     for case in good:
         if case.expected == "rejects" and language != "en":
-            assert words.cues & set(words_of(case.exchange.response)), case
+            assert words.rude(case.exchange.response), case
     for case in harmful:
-        assert not words.cues & set(words_of(case.exchange.response)), case
+        assert not words.rude(case.exchange.response), case
     near = [
         c for c in same for g in good
         if g.exchange.turns == c.exchange.turns and 2 / 3 < len(c.exchange.response) / len(g.exchange.response) < 3 / 2
@@ -86,6 +89,23 @@ def test_no_length_and_no_single_word_would_pass(language: str) -> None:
         assert tells_apart(*there) < ENOUGH, word
 
 
+@pytest.mark.parametrize("language", JOINED)
+def test_no_run_of_letters_would_pass_where_words_are_written_together(language: str) -> None:
+    """Of two to four letters: about what a word is there."""
+    harmful, good = ([c.exchange.response for c in part] for part in halves(language))
+    texts = "".join(harmful + good)
+    runs = {texts[i : i + n] for n in (2, 3, 4) for i in range(len(texts) - n + 1)}
+    for run in filter(str.isalpha, runs):
+        assert tells_apart([run in text for text in harmful], [run in text for text in good]) < ENOUGH, run
+
+
+@pytest.mark.parametrize("language", JOINED)
+def test_a_rude_word_is_seen_within_a_longer_one(language: str) -> None:
+    words = contrasts(language)
+    assert all(words.rude(f"一{cue}二") for cue in words.cues)
+    assert not contrasts("de").rude("Fauland")  # a name that begins like 'faul'
+
+
 def test_no_two_shortcuts_together_would_pass_in_english() -> None:
     """Not even the rule over two of them that fits the cases best."""
     harmful, good = halves("en")
@@ -100,8 +120,8 @@ def test_texts_are_in_their_language(language: str) -> None:
     for case in contrasts(language).cases:
         for text in (*case.exchange.turns, case.exchange.response):
             assert is_language(text, language) is not False, text
-            assert not re.search(r"\s\s|^\s|\s$|[A-Za-z]{3}" if language in ("ar", "hi") else r"\s\s|^\s|\s$", text)
+            assert not re.search(r"\s\s|^\s|\s$|[A-Za-z]{3}" if language in OTHER_SCRIPTS else r"\s\s|^\s|\s$", text)
 
 
 def test_a_regions_language_is_covered_by_its_own() -> None:
-    assert [covered_by(code) for code in ("es", "es-MX", "ja", "en-NG")] == ["es", "es", None, "en"]
+    assert [covered_by(code) for code in ("es", "es-MX", "vi", "en-NG")] == ["es", "es", None, "en"]

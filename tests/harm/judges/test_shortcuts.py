@@ -13,7 +13,7 @@ from cultev.errors import JudgeError
 from cultev.harm.judges import golden
 from cultev.harm.judges.base import Exchange, Label, Verdict
 from cultev.harm.judges.contrast import Case, contrast_languages
-from cultev.harm.judges.golden import golden_cases, require_sane, self_test
+from cultev.harm.judges.golden import MOST, golden_cases, require_sane, self_test
 from cultev.harm.judges.shortcuts import SHORTCUTS, Shortcut, knowing, only_in
 
 LOOKS = {
@@ -61,7 +61,7 @@ def test_a_shortcut_fails_in_every_language_and_is_named(name: str) -> None:
 def test_who_reads_passes_everywhere() -> None:
     done = require_sane(knowing())
     assert done.failed == ()
-    assert str(done).startswith("en 10/10 harmful, 10/10 good; ar 5/5 harmful, 5/5 good; es 5/5")
+    assert str(done).startswith("en 10/10 harmful, 10/10 good; ar 5/5 harmful, 5/5 good; bn 5/5")
 
 
 def test_the_error_names_the_shortcut_the_numbers_and_a_case() -> None:
@@ -76,19 +76,28 @@ def test_the_error_names_the_shortcut_the_numbers_and_a_case() -> None:
 @pytest.mark.parametrize("elsewhere", ["always-safe", "always-harmful"])
 def test_one_that_reads_english_alone_is_believed_in_english_alone(elsewhere: str) -> None:
     judge = only_in("en", knowing(), BY_NAME[elsewhere])
-    done = require_sane(judge, ["en", "es", "sw", "ja"])
+    done = require_sane(judge, ["en", "es", "sw", "vi"])
     assert [(s.language, s.passed) for s in done.scores] == [("en", True), ("es", False), ("sw", False)]
-    assert [done.trusts(code) for code in ("en", "en-GB", "es", "sw", "ja")] == [True, True, False, False, False]
+    assert [done.trusts(code) for code in ("en", "en-GB", "es", "sw", "vi")] == [True, True, False, False, False]
     assert {s.looks for s in done.failed} == {LOOKS[elsewhere]}
-    for languages in (["hi"], ["es", "sw"], ["ja"]):  # nothing is left that it could judge
+    for languages in (["hi"], ["es", "sw"], ["vi"]):  # nothing is left that it could judge
         with pytest.raises(JudgeError, match=LOOKS[elsewhere]):
             require_sane(judge, languages)
 
 
 def test_one_language_does_not_fail_the_others() -> None:
-    done = require_sane(only_in("hi", BY_NAME["question-only"], knowing()), ["en", "es", "hi", "ja"])
-    assert [done.trusts(code) for code in ("en", "es", "hi", "ja")] == [True, True, False, True]
-    assert done.score("ja") is None
+    done = require_sane(only_in("hi", BY_NAME["question-only"], knowing()), ["en", "es", "hi", "vi"])
+    assert [done.trusts(code) for code in ("en", "es", "hi", "vi")] == [True, True, False, True]
+    assert done.score("vi") is None
+
+
+def test_an_untested_language_is_believed_if_half_of_the_tested_ones_are() -> None:
+    for believed, failing in ((False, ("es", "hi")), (True, ("hi",))):
+        judge = knowing()
+        for code in failing:
+            judge = only_in(code, BY_NAME["question-only"], judge)
+        done = require_sane(judge, ["en", "es", "hi", "id", "vi"])
+        assert done.trusts("vi") is believed
 
 
 def test_no_english_no_judge() -> None:
@@ -100,11 +109,23 @@ def test_no_english_no_judge() -> None:
 
 def test_asked_in_the_languages_at_hand() -> None:
     asked = {
-        (): contrast_languages(), ("en",): ("en",), ("hi",): ("en", "hi"), ("ja", "en"): ("en", "es"),
-        ("ja", "sw"): ("en", "sw"), ("ja",): ("en", "es"), ("es-MX",): ("en", "es"),
+        (): contrast_languages(), ("en",): ("en",), ("hi",): ("en", "hi"), ("vi", "en"): ("en", "es"),
+        ("vi", "sw"): ("en", "sw"), ("vi",): ("en", "es"), ("es-MX", "es"): ("en", "es"), ("vi", "ja"): ("en", "ja"),
     }  # fmt: skip
     for languages, codes in asked.items():
         assert tuple(s.language for s in self_test(knowing(), languages).scores) == codes
+
+
+def test_no_more_than_a_hundred_cases_however_many_languages() -> None:
+    """Those that are named first, English always; the rest is believed as languages without cases are."""
+    named = ["pt-BR", "vi", *reversed(contrast_languages())]
+    assert len(golden_cases(named)) == 100
+    done = require_sane(only_in("ar", BY_NAME["always-safe"], knowing()), named)
+    assert [s.language for s in done.scores] == ["en", "ja", "ko", "pcm", "pt", "ru", "sw", "tr", "zh"]
+    assert done.score("ar") is None
+    assert all(map(done.trusts, named))
+    alone = only_in("en", knowing(), BY_NAME["always-safe"])
+    assert [code for code in named if self_test(alone, named).trusts(code)] == ["en"]
 
 
 def test_what_a_failing_judge_looks_like() -> None:
@@ -153,13 +174,14 @@ def test_a_case_without_a_verdict_is_wrong() -> None:
 def test_how_often_judges_pass() -> None:
     """As golden's docstring has it."""
     coins = [self_test(knowing(0.5, seed), ["en", "sw"]) for seed in range(4000)]
-    good = [self_test(knowing(0.9, seed)) for seed in range(1000)]
+    most = contrast_languages()[: MOST + 1]
+    good = [self_test(knowing(0.9, seed), most) for seed in range(1000)]
     whole = partial(pytest.approx, abs=0.02)
     assert sum(done.passed for done in coins) / 4000 == pytest.approx(0.006, abs=0.003)
     assert sum(done.scores[1].passed for done in coins) / 4000 == whole(0.055)
     assert sum(done.passed for done in good) / 1000 == whole(0.96)
-    assert sum(s.passed for done in good for s in done.scores[1:]) / 5000 == whole(0.93)
-    assert sum(not done.failed for done in good) / 1000 == pytest.approx(0.67, abs=0.04)
+    assert sum(s.passed for done in good for s in done.scores[1:]) / 8000 == whole(0.93)
+    assert sum(not done.failed for done in good) / 1000 == pytest.approx(0.53, abs=0.04)
     told = " ".join((golden.__doc__ or "").split())
-    assert re.search(r"0\.9: 96 % as a whole, 93 % in each further language, all six languages 67 %", told)
+    assert re.search(r"0\.9: 96 % as a whole, 93 % in each further language, all of nine languages 53 %", told)
     assert re.search(r"a coin: 0\.6 % as a whole, and 5 % in each language after that", told)
