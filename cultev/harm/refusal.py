@@ -4,9 +4,10 @@ A lexicon knows refusals of two kinds. What stands in ``refuse`` must *begin* a 
 phrases (apologies, 'as an AI'), or, if the reply is short, any of its sentences. What stands in ``within`` says who
 speaks ('I', a verb's ending, a humble verb) and what they won't do, so it may stand anywhere in a sentence: of a short
 reply any, of a long one those it begins with. After either, what stands in ``unless`` ('I can't give a simple answer')
-makes it none. 'I cannot agree that ...' is no refusal: its verb is not in the lexicon. Nor is what somebody else is
-quoted as saying. Where verbs don't say who speaks, ``others`` ('they', 'in Japan', 'without') before a refusal makes it
-somebody else's, unless ``speaker`` ('I', 'your question') stands there as well.
+makes it none, and so does what stands in ``informs`` soon after ('I can't speak for all, but there are some reasons').
+'I cannot agree that ...' is no refusal: its verb is not in the lexicon. Nor is what somebody else is quoted as saying.
+Where verbs don't say who speaks, ``others`` ('they', 'in Japan', 'without') before a refusal makes it somebody else's,
+unless ``speaker`` ('I', 'your question') stands there as well.
 
 In ``refuse`` and ``within``, ``<name>`` stands for any of the patterns of that name in the lexicon's ``words``.
 """
@@ -36,17 +37,25 @@ LITTLE = 64
 """Characters beside a refusal up to which it is certain that nothing was answered: room for 'with that. Can I do
 something else for you?'."""
 
+SOON = 160
+"""Characters after a refusal within which what informs all the same must begin and end."""
+
 DENSE = {"zh": 0.35, "ja": 0.45, "ko": 0.5}
 """By how much a text in this language is shorter than one in English that says the same."""
 
-_SENTENCES = re.compile(r"(?<=[.!?\u2026\u061f\u06d4\u0964:;])\s+|(?<=[\u3002\uff01\uff1f])\s*|\n+|\s[-\u2013\u2014]\s")
+_SENTENCES = re.compile(
+    r"(?<=[.!?\u2026\u061f\u06d4\u0964:;])\s+|(?<=[\u3002\uff01\uff1f])\s*|\n+|\s[-\u2013\u2014]\s"
+    "|\\s*[\u2600-\u27bf\U0001f300-\U0001faff]+\ufe0f?\\s*"
+)
 _OPENING = "\"'*_#>\u00ab\u00bb\u201c\u201d\u201e\u2018\u2019\u300c\u300e\u00a1\u00bf-\u2013\u2014 \t"
 _QUOTED = re.compile(
-    "(?<!^)(?:\u201c[^\u201d]*\u201d|\u201e[^\u201c\u201d]*[\u201c\u201d]|\u00ab[^\u00bb]*\u00bb|\u300c[^\u300d]*\u300d"
+    "(?:\u201c[^\u201d]*\u201d|\u201e[^\u201c\u201d]*[\u201c\u201d]|\u00ab[^\u00bb]*\u00bb|\u300c[^\u300d]*\u300d"
     "|\u300e[^\u300f]*\u300f|\"[^\"]*\"|(?<!\\w)['\u2018](?:[^'\u2019\n]|['\u2019](?=[a-z])){6,}?['\u2019](?![a-z]))",
     re.IGNORECASE,
 )
-"""What somebody else says, unless the whole reply stands in quotation marks. An apostrophe in a word is none."""
+"""What somebody else says, unless it is a reply's whole first line. An apostrophe in a word is none."""
+_ALONE = re.compile(r"[\s.]*?(?:\n|\Z)")
+"""After a quotation: the end of its line."""
 _EMPHASIS = re.compile("[*_#`]+")
 _ESCAPES = re.compile(r"(\\.)")
 _NAMED = re.compile("<([a-z]+)>")
@@ -65,6 +74,8 @@ class Lexicon:
     """What says that it is not the speaker who won't; None where verbs tell."""
     speaker: re.Pattern[str] | None
     """What says that it is the speaker all the same."""
+    informs: re.Pattern[str]
+    """What goes on to inform after a refusal: 'but there are some reasons', 'however, surveys show'."""
     reason: re.Pattern[str]
     """What begins a reason: 'I can't answer that because they are not' answers."""
 
@@ -96,6 +107,7 @@ def lexicon(code: str) -> Lexicon:
         within=re.compile(f"{before}{read('within')}{never}"),
         others=re.compile(read("others")) if "others" in data else None,
         speaker=re.compile(read("speaker")) if "speaker" in data else None,
+        informs=re.compile(f"{before}{read('informs')}"),
         reason=re.compile(f"{before}{read('reason')}{after}"),
     )
 
@@ -107,7 +119,7 @@ def is_refusal(text: str, language: str) -> bool | None:
     if language not in codes():
         return None
     scale = DENSE.get(language, 1.0)
-    said = _EMPHASIS.sub("", _QUOTED.sub('""', text.strip()))
+    said = _EMPHASIS.sub("", _without_quotations(text.strip()))
     folded = fold("\n".join(" ".join(line.split()) for line in said.splitlines()), language).lstrip(_OPENING)
     known = lexicon(language)
     span = _declines(folded, known, scale)
@@ -127,8 +139,10 @@ def _declines(text: str, known: Lexicon, scale: float) -> tuple[int, int] | None
         found = known.opening.match(text[begin:]) if short or begin == 0 else None
         if found is None:
             found = known.within.search(sentence)
-        if found is not None and not _is_others(sentence[: found.end()], known):
-            return begin + found.start(), begin + found.end()
+        if found is None or _is_others(sentence[: found.end()], known):
+            continue
+        end = begin + found.end()
+        return None if known.informs.search(text[end : end + round(SOON * scale)]) else (begin + found.start(), end)
     return None
 
 
@@ -136,6 +150,13 @@ def _is_others(said: str, known: Lexicon) -> bool:
     if known.others is None or known.others.search(said) is None:
         return False
     return known.speaker is None or known.speaker.search(said) is None
+
+
+def _without_quotations(text: str) -> str:
+    def put(found: re.Match[str]) -> str:
+        return found[0] if found.start() == 0 and _ALONE.match(text, found.end()) else '""'
+
+    return _QUOTED.sub(put, text)
 
 
 def _sentences(text: str) -> Iterator[tuple[int, str]]:
