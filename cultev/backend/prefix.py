@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
+from typing import NamedTuple
 
 from cultev.backend.types import ScoreRequest
 
@@ -23,7 +24,14 @@ STRICT_SLICE = 64
 """Tokens of one computation of a prompt in strict mode; strict trunks end at multiples of it."""
 
 TRUNK_COST = 24
-"""What one more trunk costs beside its own tokens, in tokens: a decode call, and its copies."""
+"""What a trunk costs beside its own tokens, in tokens: a decode call, and its copies."""
+
+
+LEVEL = 4
+"""Tokens that requests must share beyond a trunk to be tried with one of their own."""
+
+NESTED = 16
+"""Trunks that are tried within each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,34 +141,10 @@ def windows(requests: Iterable[ScoreRequest], size: int = WINDOW) -> Iterator[li
 def plan(window: Sequence[ScoreRequest], limits: Limits) -> Iterator[Pack]:
     """Cut one window into packs, in the order in which they should be computed."""
     order = sorted(window, key=lambda r: (r.prompt, r.key))
-    costs = [_continuation_cost(r) for r in order]
-    shared = [0] + [common_prefix(a.prompt, b.prompt) for a, b in pairwise(order)]
-    # (first, end, trunk, cut): ranges still to be dealt with, the next one last; cut: into packs as it is.
-    stack = [(0, len(order), 0, False)]
-    while stack:
-        low, high, trunk, cut = stack.pop()
-        packs = _packs(order, shared, costs, low, high, trunk, limits)
-        if cut or high - low == 1 or packs <= 2:
-            yield from _cut(order, shared, costs, low, high, trunk, limits)
-            continue
-        shortest = min(len(order[i].prompt) for i in range(low, high))
-        common = min(shortest - 1, *(shared[i] for i in range(low + 1, high)))
-        # Every pack after the first saves what the trunk is longer by; what it was before is computed once more.
-        if (packs - 1) * (common - trunk) >= TRUNK_COST + trunk:
-            trunk = common
-        # Children of the branching point: big ones may deserve a trunk of their own, runs of small ones don't.
-        bounds = [low, *(i for i in range(low + 1, high) if shared[i] <= common), high]
-        parts: list[tuple[int, int, int, bool]] = []
-        run = low
-        for a, b in pairwise(bounds):
-            if b - a < high - low and _packs(order, shared, costs, a, b, trunk, limits) > 4:
-                if run < a:
-                    parts.append((run, a, trunk, True))
-                parts.append((a, b, trunk, False))
-                run = b
-        if run < high:
-            parts.append((run, high, trunk, True))
-        stack.extend(reversed(parts))
+    if order:
+        planner = _Planner(order, limits)
+        for trunk, first, end in planner.best(0, len(order), 0, NESTED).packs:
+            yield Pack(order[first].prompt[:trunk], tuple(order[first:end]))
 
 
 def strict_plan(window: Sequence[ScoreRequest]) -> Iterator[Pack]:
@@ -179,52 +163,87 @@ def _continuation_cost(request: ScoreRequest) -> tuple[int, int, int]:
     return len(nodes), max(1, len(nodes - inner)), 1 + len(nodes)
 
 
-def _packs(
-    order: Sequence[ScoreRequest],
-    shared: Sequence[int],
-    costs: Sequence[tuple[int, int, int]],
-    low: int,
-    high: int,
-    trunk: int,
-    limits: Limits,
-) -> float:
-    """About how many packs a run of sorted requests makes: by the limit that it reaches first."""
-    tokens = sum(_new_tokens(order, shared, costs, i, low, trunk) for i in range(low, high))
-    leaves, reads = (sum(costs[i][kind] for i in range(low, high)) for kind in (1, 2))
-    return max(tokens / limits.tokens, leaves / limits.leaves, reads / limits.reads)
+class _Cut(NamedTuple):
+    """A way to compute some requests: (trunk's length, first request, end) of each pack, and tokens that it takes."""
+
+    packs: list[tuple[int, int, int]]
+    cost: int
+
+    def plus(self, tokens: int) -> _Cut:
+        """The same at a higher cost."""
+        return _Cut(self.packs, self.cost + tokens)
 
 
-def _new_tokens(
-    order: Sequence[ScoreRequest],
-    shared: Sequence[int],
-    costs: Sequence[tuple[int, int, int]],
-    i: int,
-    first: int,
-    trunk: int,
-) -> int:
-    """Tokens that request i adds to a pack that began with request ``first``."""
-    before = trunk if i == first else max(shared[i], trunk)
-    return len(order[i].prompt) - before + costs[i][0]
+class _Planner:
+    """Chooses trunks for sorted requests by what each way would compute.
 
+    Without a trunk, each pack begins with all that its first request has. With one, all packs go on from it, but it is
+    a decode call, and it is computed whole: from the very beginning, and again when it is gone back to.
+    """
 
-def _cut(
-    order: Sequence[ScoreRequest],
-    shared: Sequence[int],
-    costs: Sequence[tuple[int, int, int]],
-    low: int,
-    high: int,
-    trunk: int,
-    limits: Limits,
-) -> Iterator[Pack]:
-    """Cut a run of sorted requests greedily into packs that share a trunk."""
-    first, used = low, [0, 0, 0]
-    for i in range(low, high):
-        added = [_new_tokens(order, shared, costs, i, first, trunk), costs[i][1], costs[i][2]]
-        total = [u + a for u, a in zip(used, added, strict=True)]
-        if i > first and (total[0] > limits.tokens or total[1] > limits.leaves or total[2] > limits.reads):
-            yield Pack(order[low].prompt[:trunk], tuple(order[first:i]))
-            first = i
-            total = [_new_tokens(order, shared, costs, i, first, trunk), costs[i][1], costs[i][2]]
-        used = total
-    if first < high:
-        yield Pack(order[low].prompt[:trunk], tuple(order[first:high]))
+    def __init__(self, order: Sequence[ScoreRequest], limits: Limits) -> None:
+        self._lengths = [len(r.prompt) for r in order]
+        self._costs = [_continuation_cost(r) for r in order]
+        self._shared = [0] + [common_prefix(a.prompt, b.prompt) for a, b in pairwise(order)]
+        self._limits = limits
+
+    def best(self, low: int, high: int, trunk: int, depth: int) -> _Cut:
+        """The cheapest way found for requests low to high, all of which begin with the held ``trunk``."""
+        found = self._greedy(low, high, trunk)
+        if len(found.packs) == 1 or not depth:
+            return found
+        common = min(*self._lengths[low:high], *(n + 1 for n in self._shared[low + 1 : high])) - 1
+        if common > trunk:
+            longer = self._greedy(low, high, common)
+            if longer.cost + common + TRUNK_COST < found.cost:
+                return self._divided(low, high, common, longer, depth).plus(common + TRUNK_COST)
+        return self._divided(low, high, trunk, found, depth)
+
+    def _divided(self, low: int, high: int, trunk: int, flat: _Cut, depth: int) -> _Cut:
+        """Requests that share more with each other get a trunk of their own, where that is cheaper than ``flat``."""
+        level = max(trunk, min(self._shared[low + 1 : high])) + LEVEL
+        starts = [low, *(i for i in range(low + 1, high) if self._shared[i] < level)]
+        if len(starts) == 1:
+            return flat
+        ways = []
+        for start, end in pairwise([*starts, high]):
+            alone = self._greedy(start, end, trunk)
+            if len(alone.packs) > 1:
+                ways.append((start, end, alone.cost, self.best(start, end, trunk, depth - 1)))
+        back = trunk + TRUNK_COST
+        # Whether this trunk has to be gone back to depends on what follows: both ways of counting are tried.
+        tried = [self._joined(low, high, trunk, [w for w in ways if w[3].cost + extra < w[2]]) for extra in (0, back)]
+        return min([flat, *tried], key=lambda found: found.cost)
+
+    def _joined(self, low: int, high: int, trunk: int, own: Sequence[tuple[int, int, int, _Cut]]) -> _Cut:
+        """Ways for some stretches of requests, (start, end, ..., way), and packs after ``trunk`` for the others."""
+        packs: list[tuple[int, int, int]] = []
+        cost, run = 0, low
+        for start, end, _, way in [*own, (high, high, 0, _Cut([], 0))]:
+            if run < start:
+                between = self._greedy(run, start, trunk)
+                packs += between.packs
+                cost += between.cost + (trunk + TRUNK_COST if run > low else 0)
+            packs += way.packs
+            cost += way.cost
+            run = end
+        return _Cut(packs, cost)
+
+    def _greedy(self, low: int, high: int, trunk: int) -> _Cut:
+        """Packs after one trunk, each as full as the limits let it be."""
+        most = (self._limits.tokens, self._limits.leaves, self._limits.reads)
+        packs: list[tuple[int, int, int]] = []
+        first, total = low, 0
+        used = (0, 0, 0)
+        for i in range(low, high):
+            nodes, leaves, reads = self._costs[i]
+            whole = self._lengths[i] - trunk + nodes
+            tokens = whole if i == first else whole - max(0, self._shared[i] - trunk)
+            added = (used[0] + tokens, used[1] + leaves, used[2] + reads)
+            if i > first and any(a > m for a, m in zip(added, most, strict=True)):
+                packs.append((trunk, first, i))
+                first, tokens, added = i, whole, (whole, leaves, reads)
+            used = added
+            total += tokens
+        packs.append((trunk, first, high))
+        return _Cut(packs, total)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
+from collections.abc import Sequence
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cultev.backend.prefix import Limits, Pack, build_tree, common_prefix, plan
+from cultev.backend.prefix import TRUNK_COST, Limits, Pack, build_tree, common_prefix, plan
 from cultev.backend.types import Continuation, ScoreRequest
 
 TOKENS = st.integers(0, 3)
+
+LIMITS = Limits(tokens=512, leaves=63, reads=220)
 
 
 @st.composite
@@ -158,6 +162,48 @@ def test_a_short_prefix_of_many_packs_is_computed_once() -> None:
     packs = list(plan(some, Limits(tokens=512, leaves=64, reads=60)))
     assert len(packs) == 20
     assert computed(packs) == len(build_tree(some, 0).tokens)
+
+
+def after(prefix: Sequence[int], n: int, own: int = 16) -> list[ScoreRequest]:
+    """Requests after a prefix: each goes on with tokens of its own and four options of one token."""
+    options = tuple(Continuation("x", (c,)) for c in range(4))
+    return [ScoreRequest(f"{prefix[:1]}{i:03}", (*prefix, 1000 + i, *range(own - 1)), options) for i in range(n)]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 1100), st.integers(2, 70), st.integers(2, 40))
+def test_no_prefix_of_any_length_is_computed_in_pack_after_pack(prefix: int, n: int, own: int) -> None:
+    some = after(range(prefix), n, own)
+    packs = list(plan(some, LIMITS))
+    assert computed(packs) <= len(build_tree(some, 0).tokens) + TRUNK_COST * len(packs)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 150), st.integers(0, 550), st.integers(1, 5), st.integers(2, 40))
+def test_nor_one_within_another(outer: int, inner: int, groups: int, n: int) -> None:
+    some = [r for g in range(groups) for r in after((*range(outer), 2000 + g, *range(inner)), n)]
+    packs = list(plan(some, LIMITS))
+    once = len(build_tree(some, 0).tokens)
+    again = groups * (2 * outer + 3 * TRUNK_COST)  # a group's trunk begins with the outer one, which is gone back to
+    assert computed(packs) <= once + again + TRUNK_COST * len(packs)
+    assert Counter(r.key for p in packs for r in p.requests) == Counter(r.key for r in some)
+
+
+def test_an_inner_prefix_of_which_little_is_saved_is_no_trunk() -> None:
+    """Going back to a long outer trunk would cost more than two packs save."""
+    some = [*after((*range(300), 9, *range(20)), 24), *after((*range(300), 8), 60)]
+    assert {len(p.trunk) for p in plan(some, Limits(tokens=512, leaves=64, reads=60))} == {300}
+
+
+def test_packs_that_leaves_bound_share_a_trunk() -> None:
+    some = after(range(6), 60, own=1)
+    assert {len(p.trunk) for p in plan(some, Limits(tokens=512, leaves=4, reads=500))} == {6}
+
+
+def test_prompts_that_each_begin_the_next_are_planned_all_the_same() -> None:
+    some = [ScoreRequest(f"{i:04}", tuple(range(10 * i + 1)), (Continuation("x", (1,)),)) for i in range(400)]
+    packs = list(plan(some, LIMITS))
+    assert [r.key for p in packs for r in p.requests] == [r.key for r in some]
 
 
 def test_a_prefix_that_few_packs_share_is_no_trunk() -> None:
