@@ -70,7 +70,7 @@ class FollowUps:
             length = length - 1 if self._engine.trim(held.slot, length - 1) else self._read_again(held, prefix)
         tree = build_tree([ScoreRequest("", tuple(prefix), follow.continuations)], length)
         wanted, places = wanted_of([ScoreRequest("", (), follow.continuations)], tree)
-        logprobs = np.empty(len(wanted))
+        logprobs = np.full(len(wanted), np.nan)
         here = [i for i, (node, _) in enumerate(wanted) if node < 0]
         below = [i for i, (node, _) in enumerate(wanted) if node >= 0]
         if here:

@@ -207,7 +207,7 @@ class Reads:
 
     def __init__(self, wanted: Wanted, threads: int) -> None:
         self._threads = threads
-        self.out = np.empty(len(wanted), dtype=np.float64)
+        self.out = np.full(len(wanted), np.nan)  # what should stay unread is refused later
         self._wanted = wanted
         self._places: dict[int, list[int]] = {}
         for place, (node, _) in enumerate(wanted):

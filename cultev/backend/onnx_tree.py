@@ -128,7 +128,7 @@ class TreeRunner:
         asked: dict[int, list[int]] = {}
         for i, (node, _) in enumerate(wanted):
             asked.setdefault(node, []).append(i)
-        result = np.empty(len(wanted), dtype=np.float64)
+        result = np.full(len(wanted), np.nan)
         places: Places = {}
         for level in self._levels(tree, asked):
             for batch in batches(level, self.shape):

@@ -79,7 +79,10 @@ class TreeScorer(ABC):
 
     def score(self, requests: Iterable[ScoreRequest], *, skip: Container[str] = ()) -> Iterator[list[ScoreResult]]:
         """See ``Backend.score``."""
-        for window in windows(requests):
+        for given in windows(requests):
+            window = [r for r in given if not _reason_against(r)]
+            if refused := [ScoreResult(r.key, (), reason) for r in given if (reason := _reason_against(r))]:
+                yield refused  # one bad request must not end all others
             for pack in strict_plan(window) if self.strict else plan(window, self.limits):
                 # Whole or not at all: what else is in a batch can move a quantized score.
                 if any(r.key not in skip for r in pack.requests):
@@ -112,6 +115,13 @@ class TreeScorer(ABC):
             )
             results.append(ScoreResult(request.key, tuple(scores)))
         return results
+
+
+def _reason_against(request: ScoreRequest) -> str:
+    """Why a request has no score, '' when it has."""
+    if not request.prompt:
+        return "the prompt is empty"
+    return "" if all(c.tokens for c in request.continuations) else "a continuation is empty"
 
 
 def _slices(request: ScoreRequest, limits: Limits) -> Iterator[ScoreRequest]:

@@ -110,7 +110,7 @@ class ContinuationScore:
 class ScoreResult:
     """The scores of one request's continuations, in their order.
 
-    ``error`` says why there are none: the engine died of this request, twice.
+    ``error`` says why there are none: the engine died of this request, twice, or nothing is asked.
     """
 
     key: str
