@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import click
 
+from cultev.cli.lsk_ask import ask
 from cultev.cli.lsk_eval import evaluate
 from cultev.cli.lsk_fit import fit
-from cultev.cli.lsk_map import ask, export_map, import_map
+from cultev.cli.lsk_map import export_map, import_map
 from cultev.cli.lsk_show import show
 
 
