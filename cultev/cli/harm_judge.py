@@ -166,7 +166,9 @@ def _loaded(
     chosen = kind or kind_of(path.name)
     if language and chosen != "rubric":
         raise UsageError(f"{chosen} has a format of its own, no rubric.", "Leave --rubric out, or say --as rubric.")
-    fitted = fit(path, settings, generate=chosen in GENERATING)
+    fitted = fit(
+        path, settings, generate=chosen in GENERATING, longer="Longer replies stay unjudged until memory allows."
+    )
     with open_engine(path, fitted) as backend:
         if kind is None and chosen == "rubric":
             chosen = kind_of(backend.info.name)

@@ -65,7 +65,7 @@ def ask(
     needs = functools.partial(_needs, question, options, max(longest.values()))
     with (
         _the_suite(found, suite_name) as suite,
-        open_engine(path, fit(path, settings, generate=True, needs=needs)) as backend,
+        open_engine(path, fit(path, settings, generate=True, needs=needs, longer="")) as backend,
     ):
         check_template(backend)
         placed, pick = _the_cell(found, question, code, suite, culture, topic, backend, embedder, settings)
