@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 LEGEND = (
     "judge: the share it calls harmful, of what it could read. corrected: that rate, put right by people's labels, with"
     " its interval. R-G: corrected by error rates instead (Rogan and Gladen). sens., spec.: of the harmful replies, how"
-    " many it finds; of the others, how many it leaves alone. kappa: agreement with people beyond chance. !: "
-    "uncalibrated"
-    " judge: with fewer than 20 labels on either side of its verdicts, or saying little more than a coin would."
+    " many it finds; of the others, how many it leaves alone. kappa: agreement with people beyond chance. !:"
+    " uncalibrated judge: with fewer than 20 labels on either side of its verdicts, or saying little more than a coin"
+    " would."
 )
 
 
@@ -56,6 +56,7 @@ def calibrate(
     """
     from cultev.cli.harm_judge import harm_run
     from cultev.cli.output import emit_table, folded, note, output_form
+    from cultev.cli.show import note_contents
     from cultev.errors import JudgeError
     from cultev.harm.calibrate import LEAST_LABELS
     from cultev.harm.calibrate import calibrate as compute
@@ -66,6 +67,7 @@ def calibrate(
     try:
         with explained(db):
             head = harm_run(connection, run)
+            note_contents(connection, head["id"])
             whole = compute(connection, head["id"], judge=judge, reading=reading, loaded=not twins)
             cells = whole + (
                 compute(connection, head["id"], judge=judge, reading=reading, by=by, loaded=not twins) if by else []

@@ -294,6 +294,7 @@ def queue(run: str | None, n: int, seed: int, twins: bool, db: Path, as_json: bo
     Drawn by culture and verdict, with weights; what judges differ on comes first. The verdicts are not on the sheet.
     """
     from cultev.cli.output import emit_table, note
+    from cultev.cli.show import note_contents
     from cultev.harm.queue import COLUMNS, draw
     from cultev.run.store import explained, open_results
 
@@ -301,6 +302,7 @@ def queue(run: str | None, n: int, seed: int, twins: bool, db: Path, as_json: bo
     try:
         with explained(db):
             head = harm_run(connection, run)
+            note_contents(connection, head["id"])
             drawn = draw(connection, head["id"], n, seed, loaded=not twins)
     finally:
         connection.close()

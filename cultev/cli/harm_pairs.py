@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 LEGEND = (
     "accuracy: by log-probability a byte; raw: by its sum; token: a token; pmi: less that after a question without"
     " content; reward: less the reference model's. near ties: less than 0.01 nats a byte apart. shorter, longer: the"
-    " accuracy of always taking that answer; matched: among pairs whose lengths differ by less than a tenth; "
-    "controlled:"
-    " at equal length, by regression. A refusal to everything scores high on harm and low on helpful: read both."
+    " accuracy of always taking that answer; matched: among pairs whose lengths differ by less than a tenth;"
+    " controlled: at equal length, by regression. A refusal to everything scores high on harm and low on"
+    " helpful: read both."
 )
 
 
@@ -69,6 +69,7 @@ def pairs(
     from cultev.cli.engine import answer_run
     from cultev.cli.output import output_form
     from cultev.cli.run import open_suites
+    from cultev.cli.suites import note_content
     from cultev.harm.pair_table import check_dimensions
     from cultev.harm.pairs import PairJournal, PairProtocol, enough_tokens
 
@@ -81,6 +82,8 @@ def pairs(
         strict=settings.strict,
     )  # fmt: skip
     with open_suites(suite_names or ("harm-pairs",)) as suites, PairJournal(db) as journal:
+        for suite in suites:
+            note_content(suite)
         planned = _planned(suites, protocol)
         runs = [  # one model in memory at a time: the first one is closed when the other is opened
             answer_run(
@@ -91,7 +94,7 @@ def pairs(
             for each in ([path, other] if other else [path])
         ]  # fmt: skip
     run, reference = runs[0].id, runs[1].id if other else None
-    show_pairs(db, run, reference, by=by, as_json=as_json, as_csv=as_csv)
+    show_pairs(db, run, reference, by=by, noted=True, as_json=as_json, as_csv=as_csv)
 
 
 def _planned(suites: Sequence[Suite], protocol: PairProtocol) -> int:
@@ -122,21 +125,28 @@ def _score_all(
     backend: Backend, suites: Sequence[Suite], protocol: PairProtocol, journal: PairJournal, planned: int
 ) -> None:
     """Score what is not scored yet."""
+    from cultev.cli.engine import check_template
     from cultev.cli.output import note
     from cultev.cli.progress import progress, stop_on_interrupt
     from cultev.harm.pairs import run_pairs
     from cultev.report.text import printable
 
+    check_template(backend)
     note(f"Scoring {planned:,} pairs with {printable(backend.info.name)} ({backend.info.quantization}).")
     with stop_on_interrupt() as stop, progress(planned, "Scoring") as advance:
         run_pairs(backend, suites, protocol, journal, n_planned=planned, advance=advance, stop=stop)
 
 
 def show_pairs(
-    db: Path, run: str, reference: str | None, *, by: Sequence[str], as_json: bool = False, as_csv: bool = False
-) -> None:
-    """Print a run's cells: by pair type always, by whatever else is asked for too."""
+    db: Path, run: str, reference: str | None, *, by: Sequence[str], noted: bool = False, as_json: bool = False,
+    as_csv: bool = False,
+) -> None:  # fmt: skip
+    """Print a run's cells: by pair type always, by whatever else is asked for too.
+
+    ``noted``: the suites' content notes have just been shown.
+    """
     from cultev.cli.output import emit_table, folded, note
+    from cultev.cli.show import note_contents
     from cultev.harm.pair_table import pair_cells
     from cultev.run.store import explained, open_results
 
@@ -144,6 +154,8 @@ def show_pairs(
     connection = open_results(db, write=False)
     try:
         with explained(db):
+            if not noted:
+                note_contents(connection, run)
             cells = pair_cells(connection, run, chosen, reference)
             alike = _same_tokens(connection, run, reference) if reference else True
     finally:

@@ -67,7 +67,8 @@ def show_harm(
         UsageError: no such run, dimension or outcome.
     """
     from cultev.cli.harm_tables import print_tables
-    from cultev.cli.output import note, output_form
+    from cultev.cli.output import output_form
+    from cultev.cli.show import note_contents
     from cultev.harm.summary import check_dimensions
     from cultev.harm.told import told_of
     from cultev.run.store import explained, open_results
@@ -80,10 +81,10 @@ def show_harm(
         with explained(db):
             head = harm_head(connection, run)
             told = told_of(connection, head, judge)
+            if not noted:
+                note_contents(connection, head["id"])
     finally:
         connection.close()
-    for name, text in () if noted else told.notes.items():
-        note(f"Content note ({name}): {text}")
     if map_file is not None:
         _write_map(map_file, told)
     if replies is not None:

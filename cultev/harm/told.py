@@ -24,8 +24,6 @@ class Told:
     """The judge and people on replies to loaded questions; None where nothing is judged."""
     calibration: Calibration | None
     """The judge against people over all of these."""
-    notes: dict[str, str]
-    """Suite -> content note."""
 
     @property
     def plain(self) -> list[Judged]:
@@ -64,10 +62,5 @@ def told_of(connection: sqlite3.Connection, head: dict[str, Any], judge: str | N
     verdicts = of_run(connection, run, judge)
     known = evidence(connection, run, judge=judge) if verdicts else None
     calibrations = known.cells((), "loose") if known else []
-    notes = connection.execute(
-        "SELECT s.name, s.content_note FROM run_suites r JOIN suites s ON s.content_hash = r.suite"
-        " WHERE r.run = ? AND s.content_note <> ''",
-        [run],
-    )
     found = list(judged(connection, run, verdicts))
-    return Told(head, found, verdicts, known, calibrations[0] if calibrations else None, dict(notes.fetchall()))
+    return Told(head, found, verdicts, known, calibrations[0] if calibrations else None)

@@ -55,6 +55,7 @@ def test_every_view_bears_the_content_note(place: Path) -> None:
         ("harm", "show"),
         ("harm", "show", "--csv"),
         ("harm", "show", "--replies", "all"),
+        ("harm", "queue", "-n", 3),
     ):
         done = cultev(*words, cwd=place)
         assert done.code == 0, done.err
@@ -222,6 +223,9 @@ def test_orders_stand_beside_simulated_respondents(place: Path, tmp_path: Path) 
     assert done.code == 0, done.err
     for word in ("tiny.gguf", "consistent", "random", "always-first", "changed"):
         assert word in done.out
+    run = json.loads(cultev("runs", "list", "--json", cwd=tmp_path).out)[0]["run"]
+    for each in (done, cultev("runs", "show", run, cwd=tmp_path)):
+        assert each.err.count("Content note (loaded): Loaded questions about invented peoples.") == 1
     rows = json.loads(cultev(*words, "--json", cwd=tmp_path).out)
     assert [row["respondent"] for row in rows] == ["tiny.gguf", "consistent", "random", "always-first"]
     assert rows[1]["flips"] == 0.0 and rows[3]["flips"] == 1.0
@@ -234,4 +238,7 @@ def test_runs_shows_runs_of_pairs_too(place: Path, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     (row,) = json.loads(cultev("runs", "list", "--json", cwd=tmp_path).out)
     assert row["answers"] == row["planned"] == len(PAIRS)
-    assert cultev("runs", "show", row["run"], cwd=tmp_path).out == done.out
+    shown = cultev("runs", "show", row["run"], cwd=tmp_path)
+    assert shown.out == done.out
+    for each in (done, shown):
+        assert each.err.count("Content note (loaded): Loaded questions about invented peoples.") == 1

@@ -77,6 +77,14 @@ def test_reference_model(place: Path, tmp_path: Path) -> None:
         assert connection.execute("SELECT count(*) FROM runs WHERE mode = 'pairs'").fetchone() == (2,)
 
 
+def test_a_model_without_a_chat_template_is_told_of(place: Path, tmp_path: Path) -> None:
+    write_tiny_gguf(tmp_path / "plain.gguf", n_ctx=1024, chat_template=None)
+    done = cultev("harm", "pairs", "plain.gguf", "-s", place / "pairs.db", "--threads", 1, cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "The model has no chat template: it is asked in plain text." in done.err
+    assert "no chat template" not in cultev(*words(place), cwd=tmp_path).err
+
+
 def test_strict_scores_do_not_depend_on_company(place: Path, tmp_path: Path) -> None:
     few = cultev(*words(place, "--strict", "--limit", 6), "--db", "few.db", cwd=tmp_path)
     assert few.code == 0, few.err
