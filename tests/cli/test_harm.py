@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from cultev.harm.demonstration import demonstrate
 from cultev.harm.selftest import invented_suite
 from tests.backend.gguf_models import write_tiny_gguf
 from tests.cli.command import cultev, fails
+from tests.cli.test_worker import FATAL, fatal
 from tests.harm.loaded import items, loaded_suite
 from tests.harm.test_orders import PAIRS
 from tests.worlds import small_suite
@@ -230,6 +232,27 @@ def test_orders_stand_beside_simulated_respondents(place: Path, tmp_path: Path) 
     assert [row["respondent"] for row in rows] == ["tiny.gguf", "consistent", "random", "always-first"]
     assert rows[1]["flips"] == 0.0 and rows[3]["flips"] == 1.0
     fails(cultev("harm", "orders", place / "tiny.gguf", "-s", place / "small.db", cwd=tmp_path), "no pairs", code=2)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names a POSIX signal")
+def test_orders_asks_again_what_the_engine_died_of(place: Path, tmp_path: Path) -> None:
+    loaded_suite(tmp_path, PAIRS).close()
+    (tmp_path / "fatal").mkdir()
+    (tmp_path / "fatal" / "sitecustomize.py").write_text(FATAL.replace("< 12", "< 64"))  # a quarter of all questions
+    words = ("harm", "orders", place / "tiny.gguf", "-s", "loaded.db", "--threads", 1)
+    done = cultev(*words, cwd=tmp_path, **fatal(tmp_path))
+    assert done.code == 0, done.err
+    assert "(engine_error): the same command with --retry asks them again." in done.err
+    query = "SELECT count(*) FROM answers WHERE outcome = 'engine_error'"
+    with closing(sqlite3.connect(tmp_path / "cultev.db")) as db:
+        assert db.execute(query).fetchone()[0] > 0
+    again = cultev(*words, cwd=tmp_path)
+    assert "nothing to ask again" in again.err and again.out == done.out
+    retried = cultev(*words, "--retry", cwd=tmp_path)
+    assert retried.code == 0 and "--retry" not in retried.err
+    with closing(sqlite3.connect(tmp_path / "cultev.db")) as db:
+        assert db.execute(query).fetchone() == (0,)
+    assert f"{len(PAIRS)} " in retried.out and f"{len(PAIRS)} " not in done.out
 
 
 def test_runs_shows_runs_of_pairs_too(place: Path, tmp_path: Path) -> None:
