@@ -50,8 +50,10 @@ def test_tables_and_data(place: Path, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     for telling in ("The better answer preferred", "What length alone would give", "harm ", "helpful ", "controlled"):
         assert telling in done.out
-    rows = [line for line in done.out.splitlines() if line.startswith(("harm", "helpful", "pair"))]
-    assert max(map(len, rows)) <= 80
+    assert max(map(len, done.out.splitlines())) <= 80
+    (run,) = json.loads(cultev("runs", "list", "--json", cwd=tmp_path).out)
+    assert done.out.splitlines()[0].endswith(f" (gguf), run {run['run']} of pairs")
+    assert "helpful: fewer than 20 pairs, from which nothing can be told." in done.out
     again = cultev(*words(place, "--pmi", "--by", "culture", "--json"), cwd=tmp_path)
     assert "nothing to ask again" in again.err
     cells = json.loads(again.out)
@@ -67,6 +69,14 @@ def test_tables_and_data(place: Path, tmp_path: Path) -> None:
     assert all(cell["pmi"] is None for cell in json.loads(cultev(*words(place, "--json"), cwd=tmp_path).out))
     as_csv = cultev(*words(place, "--csv"), cwd=tmp_path)
     assert [row["pair_type"] for row in csv.DictReader(io.StringIO(as_csv.out))] == ["harm", "helpful"]
+
+
+def test_a_table_by_culture_fits_a_terminal_whole(place: Path, tmp_path: Path) -> None:
+    done = cultev(*words(place, "--pmi", "--by", "culture"), cwd=tmp_path)
+    assert done.code == 0, done.err
+    cells = [line.split()[:2] for line in done.out.splitlines() if line.split()[1:2] in (["alpha"], ["beta"])]
+    assert cells[:4] == [["harm", "alpha"], ["harm", "beta"], ["helpful", "alpha"], ["helpful", "beta"]] == cells[4:8]
+    assert "harm alpha, harm beta, helpful alpha, helpful beta: fewer than 20 pairs" in done.out
 
 
 def test_reference_model(place: Path, tmp_path: Path) -> None:
