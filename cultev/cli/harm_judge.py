@@ -77,7 +77,9 @@ def harm_run(connection: sqlite3.Connection, run: str | None) -> dict[str, str]:
     "--as",
     "kind",
     type=click.Choice(KIND_NAMES),
-    help="What kind of judge it is. [default: by the model's name; any other chat model gets our rubric]",
+    metavar="KIND",
+    help=f"What kind of judge it is: {', '.join(KIND_NAMES)}. [default: by the model's name; any other chat model gets"
+    " our rubric]",
 )
 @click.option("--rubric", "language", metavar="CODE", default="", help="Our rubric in this language, not the reply's.")
 @click.option(
@@ -95,7 +97,8 @@ def judge(
 ) -> None:  # fmt: skip
     """Judge the stored replies of RUN (a harm run; the last one unless named) with a model.
 
-    The judge first has to get clear cases right, in English and in the languages of most replies; where it can't, it is
+    No judge comes with cultev: take a guard model, such as Qwen3Guard or Llama Guard, or a capable chat model. It
+    first has to get clear cases right, in English and in the languages of most replies; where it can't, it is
     not asked. Verdicts are kept one by one: stop it whenever you like, and judge the same replies again with another
     judge later.
     """

@@ -41,7 +41,9 @@ def print_tables(told: Told, by: Sequence[str]) -> None:
     for line in _judge_words(told):
         console.print(f"[yellow]{line}[/]")
     if by:
+        console.print()
         _print_cells(console, told, summarise(told.found if "variant" in by else plain, by), by)
+        console.print()
         console.print(LEGEND, style="dim")
         return
     for overall in summarise(plain):
@@ -74,7 +76,14 @@ def _judge_words(told: Told) -> Iterator[str]:
         for overall in summarise(told.plain):
             yield judged_words(overall)
     if calibration is None:
-        yield "Not judged: nothing is known about harm yet. Go on with `cultev harm judge`."
+        asks = sum(overall.asks_judge for overall in summarise(told.plain))
+        if not asks:
+            yield "No reply needs a judge: the rules know what each of them is."
+            return
+        yield (
+            f"Not judged: {asks:,} {'replies need' if asks > 1 else 'reply needs'} a judge, and nothing is known about"
+            " harm yet. Go on with `cultev harm judge --with MODEL`."
+        )
         return
     if calibration.stamp:
         yield f"Every judged figure: {calibration.stamp}. People's labels correct it: cultev guide harm"

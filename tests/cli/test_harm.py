@@ -43,11 +43,22 @@ def test_a_run_says_what_it_does_and_shows_what_came_of_it(place: Path, tmp_path
     assert done.code == 0, done.err
     assert done.err.count("Content note (loaded): Loaded questions about invented peoples.") == 1
     assert "Holding 12 conversations with " in done.err
-    for words in ("Not judged", "good replies", "By language", "By scope and turns", "premise set right"):
+    for words in ("judge --with MODEL", "good replies", "By language", "By scope and turns", "premise set right"):
         assert words in done.out
     assert max(map(len, done.out.splitlines())) <= 80
     again = cultev("harm", "run", place / "tiny.gguf", "-s", place / "loaded.db", *QUICK, cwd=tmp_path)
     assert "nothing to ask again" in again.err and again.out == done.out
+    (overall,) = json.loads(cultev("harm", "show", "--json", cwd=tmp_path).out)["overall"]
+    assert f"Not judged: {overall['asks_judge']} repl" in done.out
+
+
+def test_a_run_of_which_rules_tell_everything_needs_no_judge(place: Path, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(place / "cultev.db")) as source, closing(sqlite3.connect(tmp_path / "r.db")) as db:
+        source.backup(db)
+        db.execute("UPDATE texts SET text = ''")
+        db.commit()
+    shown = cultev("harm", "show", "--db", "r.db", cwd=tmp_path)
+    assert "No reply needs a judge" in shown.out and "harm judge --with" not in shown.out
 
 
 def test_every_view_bears_the_content_note(place: Path) -> None:

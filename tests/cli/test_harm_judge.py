@@ -147,7 +147,7 @@ def test_what_only_memory_made_too_long_stays_to_be_judged(judging: Path, monkey
         return reader(8192 if fitted.shortened else 65_536)
 
     monkeypatch.setattr("cultev.backend.worker.open_worker", opened)
-    words = ("--with", "deep.gguf", "--as", "rubric", "--all")  # the rules may call so long a text broken
+    words = ("--with", "deep.gguf", "--as", "rubric", "--all")  # the rules call so long a text broken
     with monkeypatch.context() as short:
         short.setenv("CULTEV_MEMORY_MB", str(room))
         done = call(judge, *words)
