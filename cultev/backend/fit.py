@@ -94,6 +94,7 @@ def fit(
     generate: bool = False,
     needs: Callable[[], int] | None = None,
     available: int | None = None,
+    longer: str = "Longer questions count as too_long.",
 ) -> Fitted:
     """Decide the settings that a model is opened with, so that it fits into memory.
 
@@ -103,6 +104,7 @@ def fit(
         generate: whether texts are generated as well as scored.
         needs: tokens that suffice for every question; only asked when memory is short.
         available: bytes that may be used; None: ``usable_memory`` says.
+        longer: what becomes of what a shortened context doesn't hold, in a sentence for the user.
 
     Raises:
         NotEnoughMemory: no settings fit. Says how many MB are missing.
@@ -127,7 +129,7 @@ def fit(
     if lacks(chosen):
         raise _refusal(model, settings, chosen, lacks, available)
     shortened = chosen.n_ctx != wanted.n_ctx and not 0 < bound <= (chosen.n_ctx or 0)
-    notes = _notes(wanted, chosen, model.plan(wanted), available, shortened)
+    notes = _notes(wanted, chosen, model.plan(wanted), available, longer if shortened else "")
     return Fitted(chosen, model.plan(chosen), available, notes, shortened)
 
 
@@ -212,9 +214,9 @@ def _rounded(tokens: int) -> int:
 
 
 def _notes(
-    wanted: EngineSettings, chosen: EngineSettings, plan: MemoryPlan, available: int | None, shortened: bool
+    wanted: EngineSettings, chosen: EngineSettings, plan: MemoryPlan, available: int | None, longer: str
 ) -> tuple[str, ...]:
-    """What was made smaller, in one sentence, and what comes of it."""
+    """What was made smaller, in one sentence, and what comes of it: ``longer``, '' for nothing."""
     smaller = []
     if wanted.n_ctx != chosen.n_ctx:
         smaller.append(f"a context of {chosen.n_ctx:,} tokens instead of {wanted.n_ctx:,}")
@@ -227,9 +229,7 @@ def _notes(
         return ()
     have = "" if available is None else f", {available / 1e6:,.0f} MB may be used"
     said = f"To fit into memory ({plan.needed / 1e6:,.0f} MB would be needed{have}): {', '.join(smaller)}."
-    if shortened:
-        said += " Longer questions count as too_long."
-    return (said,)
+    return (f"{said} {longer}".rstrip(),)
 
 
 def _refusal(

@@ -131,20 +131,10 @@ def _unread() -> int:
 
 
 def _show(error: CultevError) -> None:
+    from cultev.cli.output import wrapped
+
     label = "Stopped" if error.exit_code == 130 else "Error"
     text = error.message if error.exit_code == 130 else f"{label}: {error.message}"
     for line in (text, error.next_step):
         if line:
-            click.echo(_wrapped(line), err=True)
-
-
-def _wrapped(text: str) -> str:
-    """Lines broken between words for a terminal; whole for a log, where people search."""
-    if not sys.stderr.isatty():
-        return text
-    import shutil
-    import textwrap
-
-    width = min(80, shutil.get_terminal_size().columns)
-    wrap = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
-    return "\n".join(wrap.fill(line) for line in text.splitlines())
+            click.echo(wrapped(line), err=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from cultev.cli.group import InOrder, add_commands
 from cultev.cli.harm_calibrate import calibrate
 from cultev.cli.harm_import import import_
 from cultev.cli.harm_judge import judge, queue
@@ -14,16 +15,27 @@ from cultev.cli.harm_selftest import selftest
 from cultev.cli.harm_show import show
 
 
-@click.group()
+@click.group(cls=InOrder)
 def harm() -> None:
     """Ask what presupposes something about a culture's people, and see what a model makes of it.
 
-    run asks, judge has another model say what came back, show counts. calibrate corrects judges by the labels of
-    people, whose sheets queue writes and import reads. pairs needs no replies: it compares how probable two answers
-    are; orders sees whether a choice between them hangs on their places. selftest shows that the test tells kinds of
-    replies apart. Read `cultev guide harm` first.
+    Start with `cultev harm run MODEL`. Then `cultev harm judge --with JUDGE` has another model say what its replies
+    are, and `cultev harm show` counts. What people say of some of them corrects the judge: queue, import, calibrate.
+    Read `cultev guide harm` first.
     """
 
 
-for command in (run, judge, show, queue, calibrate, pairs, orders, import_, selftest):
-    harm.add_command(command)
+add_commands(
+    harm,
+    {
+        run: "Ask a model the loaded questions, and keep its replies.",
+        judge: "Have another model judge the replies.",
+        show: "Show what came of a run: tables, heat map, conversations.",
+        queue: "Draw replies for people to judge, as a sheet.",
+        import_: "Read such a sheet, others' verdicts, or a published set.",
+        calibrate: "Correct a judge's rate of harm by people's labels.",
+        pairs: "Compare how likely two answers are: no replies, no judge.",
+        orders: "Have a model choose by letter, in both orders.",
+        selftest: "Show, without a model, that the test tells replies apart.",
+    },
+)

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 LEGEND = (
-    "judge: the share it calls harmful, of what it could read. corrected: that rate, put right by people's labels, with"
-    " its interval. R-G: corrected by error rates instead (Rogan and Gladen). sens., spec.: of the harmful replies, how"
-    " many it finds; of the others, how many it leaves alone. kappa: agreement with people beyond chance. !: "
-    "uncalibrated"
-    " judge: with fewer than 20 labels on either side of its verdicts, or saying little more than a coin would."
+    "judge: the share it calls harmful, of what it could read. corrected: that rate, put right by people's labels,"
+    " with its interval. R-G: corrected by error rates instead (Rogan and Gladen). sensitivity: how many of the"
+    " harmful replies it finds; specificity: how many of the others it leaves alone. kappa: agreement with people"
+    " beyond chance. !: uncalibrated judge: with fewer than 20 labels on either side of its verdicts, or saying little"
+    " more than a coin would. More: cultev guide harm"
 )
 
 
@@ -56,6 +56,7 @@ def calibrate(
     """
     from cultev.cli.harm_judge import harm_run
     from cultev.cli.output import emit_table, folded, note, output_form
+    from cultev.cli.show import note_contents
     from cultev.errors import JudgeError
     from cultev.harm.calibrate import LEAST_LABELS
     from cultev.harm.calibrate import calibrate as compute
@@ -66,6 +67,7 @@ def calibrate(
     try:
         with explained(db):
             head = harm_run(connection, run)
+            note_contents(connection, head["id"])
             whole = compute(connection, head["id"], judge=judge, reading=reading, loaded=not twins)
             cells = whole + (
                 compute(connection, head["id"], judge=judge, reading=reading, by=by, loaded=not twins) if by else []
@@ -121,8 +123,10 @@ def _show_jury(connection: sqlite3.Connection, run: str, judge: str | None) -> N
         )
 
 
-def _share(value: object) -> str:
-    return "" if not isinstance(value, float) or math.isnan(value) else f"{value:.1%}"
+def _share(value: float) -> str:
+    from cultev.report.tables import percent
+
+    return percent(value)
 
 
 def _rates(by: tuple[str, ...]) -> list[Column | str]:
@@ -130,14 +134,14 @@ def _rates(by: tuple[str, ...]) -> list[Column | str]:
     from cultev.cli.output import Column
 
     columns: list[Column | str] = [Column(name) for name in by]
-    columns += [Column("judged", title="replies", align="right"), Column("labelled", title="labels", align="right")]
-    columns += [Column("raw", title="judge", align="right", show=_share, whole=True)]
+    columns += [Column("judged", title="replies", align="right", whole=True)]
+    columns += [Column("labelled", title="labels", align="right", whole=True)]
+    columns += [Column("raw_marked", title="judge", align="right", whole=True)]
     columns += [
-        Column("corrected", align="right", show=_share),
+        Column("corrected", align="right", show=_share, whole=True),
         Column("corrected_interval", "95 % interval", whole=True),
     ]
-    columns += [Column("rogan_gladen", title="R-G", align="right", show=_share, whole=True)]
-    return [*columns, Column("note", title=" ", show=lambda text: "!" if text else "")]
+    return [*columns, Column("rogan_gladen", title="R-G", align="right", show=_share, whole=True)]
 
 
 def _errors(by: tuple[str, ...]) -> list[Column | str]:
@@ -149,8 +153,11 @@ def _errors(by: tuple[str, ...]) -> list[Column | str]:
 
     columns: list[Column | str] = [Column(name) for name in by]
     for name in ("sensitivity", "specificity"):
-        columns += [Column(name, align="right", show=_share), Column(f"{name}_interval", "95 % interval", whole=True)]
-    return [*columns, Column("kappa", align="right", show=number)]
+        columns += [
+            Column(name, align="right", show=_share, whole=True),
+            Column(f"{name}_interval", "95 % interval", whole=True),
+        ]
+    return [*columns, Column("kappa", align="right", show=number, whole=True)]
 
 
 def _columns(by: tuple[str, ...]) -> list[Column | str]:
@@ -161,6 +168,8 @@ def _columns(by: tuple[str, ...]) -> list[Column | str]:
 
 
 def _row(cell: Calibration, by: tuple[str, ...]) -> dict[str, object]:
+    from cultev.report.harm import STAMPED
+
     row: dict[str, object] = {name: cell.place.get(name, "all") for name in by}
     row |= {"judged": cell.judged, "labelled": cell.labelled, "unread": cell.unread}
     estimates: Iterator[tuple[str, Estimate]] = iter(
@@ -175,7 +184,7 @@ def _row(cell: Calibration, by: tuple[str, ...]) -> dict[str, object]:
     for name, estimate in estimates:
         row |= {name: estimate.value, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
         known = not math.isnan(estimate.value)
-        row[f"{name}_interval"] = f"{estimate.low:.1%} - {estimate.high:.1%}" if known else ""
+        row[f"{name}_interval"] = f"{_share(estimate.low)} - {_share(estimate.high)}" if known else ""
     agreement = cell.agreement
     return row | {
         "kappa": agreement.kappa,
@@ -186,4 +195,5 @@ def _row(cell: Calibration, by: tuple[str, ...]) -> dict[str, object]:
         "groups": cell.corrected.groups,
         "method": cell.corrected.method,
         "note": cell.stamp,
+        "raw_marked": _share(cell.raw.value) + (STAMPED if cell.stamp else ""),
     }

@@ -77,7 +77,9 @@ def harm_run(connection: sqlite3.Connection, run: str | None) -> dict[str, str]:
     "--as",
     "kind",
     type=click.Choice(KIND_NAMES),
-    help="What kind of judge it is. [default: by the model's name; any other chat model gets our rubric]",
+    metavar="KIND",
+    help=f"What kind of judge it is: {', '.join(KIND_NAMES)}. [default: by the model's name; any other chat model gets"
+    " our rubric]",
 )
 @click.option("--rubric", "language", metavar="CODE", default="", help="Our rubric in this language, not the reply's.")
 @click.option(
@@ -95,7 +97,8 @@ def judge(
 ) -> None:  # fmt: skip
     """Judge the stored replies of RUN (a harm run; the last one unless named) with a model.
 
-    The judge first has to get clear cases right, in English and in the languages of most replies; where it can't, it is
+    No judge comes with cultev: take a guard model, such as Qwen3Guard or Llama Guard, or a capable chat model. It
+    first has to get clear cases right, in English and in the languages of most replies; where it can't, it is
     not asked. Verdicts are kept one by one: stop it whenever you like, and judge the same replies again with another
     judge later.
     """
@@ -166,7 +169,9 @@ def _loaded(
     chosen = kind or kind_of(path.name)
     if language and chosen != "rubric":
         raise UsageError(f"{chosen} has a format of its own, no rubric.", "Leave --rubric out, or say --as rubric.")
-    fitted = fit(path, settings, generate=chosen in GENERATING)
+    fitted = fit(
+        path, settings, generate=chosen in GENERATING, longer="Longer replies stay unjudged until memory allows."
+    )
     with open_engine(path, fitted) as backend:
         if kind is None and chosen == "rubric":
             chosen = kind_of(backend.info.name)
@@ -292,6 +297,7 @@ def queue(run: str | None, n: int, seed: int, twins: bool, db: Path, as_json: bo
     Drawn by culture and verdict, with weights; what judges differ on comes first. The verdicts are not on the sheet.
     """
     from cultev.cli.output import emit_table, note
+    from cultev.cli.show import note_contents
     from cultev.harm.queue import COLUMNS, draw
     from cultev.run.store import explained, open_results
 
@@ -299,6 +305,7 @@ def queue(run: str | None, n: int, seed: int, twins: bool, db: Path, as_json: bo
     try:
         with explained(db):
             head = harm_run(connection, run)
+            note_contents(connection, head["id"])
             drawn = draw(connection, head["id"], n, seed, loaded=not twins)
     finally:
         connection.close()

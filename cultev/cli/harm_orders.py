@@ -13,6 +13,7 @@ from cultev.cli.options import (
     engine_options,
     languages_option,
     limit_option,
+    retry_option,
     suites_option,
     table_options,
 )
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 @suites_option("A suite with pairs", "harm-pairs")
 @languages_option()
 @limit_option("pairs of each suite")
+@retry_option
 @engine_options
 @db_option
 @table_options
@@ -37,6 +39,7 @@ def orders(
     suite_names: tuple[str, ...],
     languages: tuple[str, ...],
     limit: int | None,
+    retry: bool,
     settings: EngineSettings,
     db: Path,
     as_json: bool,
@@ -51,6 +54,7 @@ def orders(
     from cultev.cli.engine import answer_run
     from cultev.cli.output import output_form
     from cultev.cli.run import ask_all, needed_tokens, open_suites
+    from cultev.cli.show import run_head, run_notes
     from cultev.cli.suites import note_content
     from cultev.errors import UsageError
     from cultev.harm.orders import both_orders, orders_protocol
@@ -72,17 +76,19 @@ def orders(
             run = answer_run(
                 path, settings, suites, protocol, journal,
                 lambda backend, protocol: ask_all(backend, suites, protocol, journal, planned), needs=needed_tokens,
+                retry=retry,
             )  # fmt: skip
     connection = open_results(db, write=False)
     try:
         with explained(db):
             pairs = both_orders(connection, run.id)
+            died = run_notes(connection, run_head(connection, run.id))["engine_errors"]
     finally:
         connection.close()
-    _print(path.name, pairs, planned // 2, as_json=as_json, as_csv=as_csv)
+    _print(path.name, pairs, planned // 2, died, as_json=as_json, as_csv=as_csv)
 
 
-def _print(name: str, pairs: Sequence[Both], asked: int, *, as_json: bool, as_csv: bool) -> None:
+def _print(name: str, pairs: Sequence[Both], asked: int, died: int, *, as_json: bool, as_csv: bool) -> None:
     from cultev.cli.output import Column, emit_table, note
     from cultev.harm.orders import consistency, simulated
 
@@ -114,7 +120,9 @@ def _print(name: str, pairs: Sequence[Both], asked: int, *, as_json: bool, as_cs
         " fall on the first answer. good 1st, 2nd: the better answer chosen where it stands first, and second."
     )
     if len(pairs) < asked:
-        note(f"{asked - len(pairs):,} of {asked:,} pairs are left out: tied, or longer than the context.")
+        note(f"{asked - len(pairs):,} of {asked:,} pairs are left out: tied, longer than the context, or unanswered.")
+    if died:
+        note(f"The engine died of {died:,} questions (engine_error): the same command with --retry asks them again.")
 
 
 def _percent(share: float | None) -> str:

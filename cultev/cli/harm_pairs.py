@@ -30,11 +30,12 @@ if TYPE_CHECKING:
 
 
 LEGEND = (
-    "accuracy: by log-probability a byte; raw: by its sum; token: a token; pmi: less that after a question without"
-    " content; reward: less the reference model's. near ties: less than 0.01 nats a byte apart. shorter, longer: the"
-    " accuracy of always taking that answer; matched: among pairs whose lengths differ by less than a tenth; "
-    "controlled:"
-    " at equal length, by regression. A refusal to everything scores high on harm and low on helpful: read both."
+    "harm pairs: a respectful answer to a loaded question, or one that goes along with it. helpful pairs: a useful"
+    " answer to a harmless question, or a needless refusal. accuracy: by log-probability a byte; raw: by its sum;"
+    " token: a token; pmi: less that after a question without content; reward: less the reference model's. near ties:"
+    " less than 0.01 nats a byte apart. shorter: the accuracy of always taking the shorter answer; matched: among"
+    " pairs whose lengths differ by less than a tenth; controlled: at equal length, by regression. A refusal to"
+    " everything scores high on harm and low on helpful: read both. More: cultev guide harm"
 )
 
 
@@ -69,6 +70,7 @@ def pairs(
     from cultev.cli.engine import answer_run
     from cultev.cli.output import output_form
     from cultev.cli.run import open_suites
+    from cultev.cli.suites import note_content
     from cultev.harm.pair_table import check_dimensions
     from cultev.harm.pairs import PairJournal, PairProtocol, enough_tokens
 
@@ -81,6 +83,8 @@ def pairs(
         strict=settings.strict,
     )  # fmt: skip
     with open_suites(suite_names or ("harm-pairs",)) as suites, PairJournal(db) as journal:
+        for suite in suites:
+            note_content(suite)
         planned = _planned(suites, protocol)
         runs = [  # one model in memory at a time: the first one is closed when the other is opened
             answer_run(
@@ -91,7 +95,7 @@ def pairs(
             for each in ([path, other] if other else [path])
         ]  # fmt: skip
     run, reference = runs[0].id, runs[1].id if other else None
-    show_pairs(db, run, reference, by=by, as_json=as_json, as_csv=as_csv)
+    show_pairs(db, run, reference, by=by, noted=True, as_json=as_json, as_csv=as_csv)
 
 
 def _planned(suites: Sequence[Suite], protocol: PairProtocol) -> int:
@@ -122,28 +126,39 @@ def _score_all(
     backend: Backend, suites: Sequence[Suite], protocol: PairProtocol, journal: PairJournal, planned: int
 ) -> None:
     """Score what is not scored yet."""
+    from cultev.cli.engine import check_template
     from cultev.cli.output import note
     from cultev.cli.progress import progress, stop_on_interrupt
     from cultev.harm.pairs import run_pairs
     from cultev.report.text import printable
 
+    check_template(backend)
     note(f"Scoring {planned:,} pairs with {printable(backend.info.name)} ({backend.info.quantization}).")
     with stop_on_interrupt() as stop, progress(planned, "Scoring") as advance:
         run_pairs(backend, suites, protocol, journal, n_planned=planned, advance=advance, stop=stop)
 
 
 def show_pairs(
-    db: Path, run: str, reference: str | None, *, by: Sequence[str], as_json: bool = False, as_csv: bool = False
-) -> None:
-    """Print a run's cells: by pair type always, by whatever else is asked for too."""
+    db: Path, run: str, reference: str | None, *, by: Sequence[str], noted: bool = False, as_json: bool = False,
+    as_csv: bool = False,
+) -> None:  # fmt: skip
+    """Print a run's cells: by pair type always, by whatever else is asked for too.
+
+    ``noted``: the suites' content notes have just been shown.
+    """
     from cultev.cli.output import emit_table, folded, note
+    from cultev.cli.show import note_contents, run_head
     from cultev.harm.pair_table import pair_cells
+    from cultev.report.text import printable
     from cultev.run.store import explained, open_results
 
     chosen = tuple(dict.fromkeys(("pair_type", *by)))
     connection = open_results(db, write=False)
     try:
         with explained(db):
+            if not noted:
+                note_contents(connection, run)
+            head = run_head(connection, run)
             cells = pair_cells(connection, run, chosen, reference)
             alike = _same_tokens(connection, run, reference) if reference else True
     finally:
@@ -152,14 +167,19 @@ def show_pairs(
     if as_json or as_csv:
         emit_table(_columns(chosen), rows, json=as_json, csv=as_csv)
     else:
-        title = f"The better answer preferred, byte for byte (run {run})"
+        click.echo(f"{printable(head['model_name'])} {head['quantization']} ({head['format']}), run {run} of pairs")
+        if head["reference"]:
+            click.echo("A reference model for checking cultev: it knows an invented world only.")
+        click.echo()
+        title = "The better answer preferred, byte for byte"
         pmi = any(row["pmi"] is not None for row in rows)
         emit_table(_headline(chosen, pmi, reference is not None), rows, title=title)
         click.echo()
         emit_table(_controls(chosen), rows, title="What length alone would give")
-        for cell in cells:
-            if cell.warning:
-                click.echo(folded(f"{' '.join(cell.place.values())}: {cell.warning}."))
+        click.echo()
+        for warning in dict.fromkeys(cell.warning for cell in cells if cell.warning):
+            places = ", ".join(" ".join(cell.place.values()) for cell in cells if cell.warning == warning)
+            click.echo(folded(printable(f"{places}: {warning}.")))
         click.echo("\n" + folded(LEGEND))
     if not alike:
         note("The reference model counts tokens in another way: its implicit reward compares two tokenizers as well.")
@@ -174,19 +194,21 @@ def _same_tokens(connection: sqlite3.Connection, run: str, reference: str | None
     return all(p.reference_tokens in (None, p.tokens) for p in pair_scores(connection, run, reference))
 
 
-def _share(value: object) -> str:
-    return "" if not isinstance(value, float) or math.isnan(value) else f"{value:.1%}"
+def _share(value: float | None) -> str:
+    from cultev.report.tables import percent
+
+    return "" if value is None else percent(value)
 
 
 def _headline(by: Sequence[str], pmi: bool, reward: bool) -> list[Column | str]:
     """What a terminal shows first."""
     from cultev.cli.output import Column
 
-    columns: list[Column | str] = [Column(name) for name in by]
-    columns += [Column("n", align="right"), Column("accuracy", align="right", show=_share, whole=True)]
+    columns = _places(by)
+    columns += [Column("n", align="right", whole=True), Column("accuracy", align="right", show=_share, whole=True)]
     columns += [Column("interval", title="95 % interval", whole=True)]
     norms = ("raw", "token", *(("pmi",) if pmi else ()), *(("reward",) if reward else ()))
-    return [*columns, *(Column(norm, title=norm, align="right", show=_share) for norm in norms)]
+    return [*columns, *(Column(norm, title=norm, align="right", show=_share, whole=True) for norm in norms)]
 
 
 def _controls(by: Sequence[str]) -> list[Column | str]:
@@ -196,13 +218,17 @@ def _controls(by: Sequence[str]) -> list[Column | str]:
     def nats(value: object) -> str:
         return f"{value:+.3f}" if isinstance(value, float) and not math.isnan(value) else ""
 
-    columns: list[Column | str] = [Column(name) for name in by]
-    columns += [Column("margin", title="nats/byte", align="right", show=nats)]
-    columns += [Column("near_ties", align="right", show=_share)]
-    columns += [Column("shorter", title="shorter", align="right", show=_share)]
-    columns += [Column("longer", title="longer", align="right", show=_share)]
-    columns += [Column("matched", title="matched", align="right", show=_share)]
-    return [*columns, Column("controlled", title="controlled", align="right", show=_share)]
+    columns = _places(by)
+    columns += [Column("margin", title="nats/byte", align="right", show=nats, whole=True)]
+    shares = ("near_ties", "shorter", "matched", "controlled")
+    return [*columns, *(Column(name, align="right", show=_share, whole=True) for name in shares)]
+
+
+def _places(by: Sequence[str]) -> list[Column | str]:
+    """What says which cell a line is: all that may be folded where a terminal is narrow."""
+    from cultev.cli.output import Column
+
+    return [Column(name, title={"pair_type": "pairs"}.get(name, "")) for name in by]
 
 
 def _columns(by: Sequence[str]) -> list[Column | str]:
@@ -222,7 +248,7 @@ def _row(cell: PairCell) -> dict[str, object]:
         **cell.place,
         "n": cell.n,
         "accuracy": best.accuracy.value,
-        "interval": f"{best.accuracy.low:.1%} - {best.accuracy.high:.1%}" if cell.n else "",
+        "interval": f"{_share(best.accuracy.low)} - {_share(best.accuracy.high)}" if cell.n else "",
         "low": best.accuracy.low,
         "high": best.accuracy.high,
         "groups": best.accuracy.groups,

@@ -90,7 +90,7 @@ def run(
 
     MODEL is a .gguf file or an ONNX folder; nothing means the small reference model that checks cultev itself.
     Stop it whenever you like: the same command goes on from there, and asks nothing twice. Nothing is judged here
-    but what rules can tell; go on with `cultev harm judge`.
+    but what rules can tell; go on with `cultev harm judge --with MODEL`.
     """
     from cultev.backend.load import find_model
     from cultev.cli.engine import answer_run

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import click
 
+from cultev.cli.group import InOrder, add_commands
+from cultev.cli.lsk_ask import ask
 from cultev.cli.lsk_eval import evaluate
 from cultev.cli.lsk_fit import fit
-from cultev.cli.lsk_map import ask, export_map, import_map
+from cultev.cli.lsk_map import export_map, import_map
 from cultev.cli.lsk_show import show
 
 
-@click.group()
+@click.group(cls=InOrder)
 def lsk() -> None:
     """Find out in which language a model knows what best, and use it.
 
@@ -21,5 +23,14 @@ def lsk() -> None:
     """
 
 
-for command in (fit, show, evaluate, ask, export_map, import_map):
-    lsk.add_command(command)
+add_commands(
+    lsk,
+    {
+        fit: "Learn which language suits which culture and topic.",
+        show: "Show what was learned: a model's map.",
+        evaluate: "Compare ways of choosing a language, on other questions.",
+        ask: "Ask a question of your own, in the language that suits it.",
+        export_map: "Write a map into a file, to use or lend it elsewhere.",
+        import_map: "Put such a file's map into the results file.",
+    },
+)

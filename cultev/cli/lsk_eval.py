@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cultev.cli.lsk_fit import Words, session, table_words, tell_outcomes
+from cultev.cli.lsk_session import session, tell_outcomes
 from cultev.cli.lsk_show import outcome_lines
+from cultev.cli.lsk_words import Words, table_words
 from cultev.cli.options import db_option, table_options
 
 if TYPE_CHECKING:
-    from cultev.cli.lsk_fit import Session
+    from cultev.cli.lsk_session import Session
     from cultev.lsk.evaluate import Standing
     from cultev.lsk.study import Planted, Study
     from cultev.lsk.table import OutcomeTable

@@ -102,7 +102,19 @@ def emit_record(facts: Mapping[str, object], *, json: bool = False, csv: bool = 
 
 def note(text: str) -> None:
     """Tell the person something, on stderr."""
-    click.echo(printable(text), err=True)
+    click.echo(wrapped(printable(text)), err=True)
+
+
+def wrapped(text: str) -> str:
+    """Lines of a message on stderr, broken between words for a terminal; whole for a log, where people search."""
+    if not sys.stderr.isatty():
+        return text
+    import shutil
+    import textwrap
+
+    width = min(80, shutil.get_terminal_size().columns)
+    wrap = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+    return "\n".join(wrap.fill(line) for line in text.splitlines())
 
 
 def folded(text: str) -> str:

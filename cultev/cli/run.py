@@ -150,7 +150,7 @@ def run(
                 lambda backend, protocol: ask_all(backend, suites, protocol, journal, planned),
                 needs=needed_tokens, generate=mode == "cot", retry=retry,
             )  # fmt: skip
-    show_run(db, done.id, by=by, as_json=as_json, as_csv=as_csv)
+    show_run(db, done.id, by=by, noted=True, as_json=as_json, as_csv=as_csv)
 
 
 def needed_tokens(suites: Sequence[Suite], protocol: Protocol) -> int:

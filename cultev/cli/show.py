@@ -21,10 +21,13 @@ def show_run(
     *,
     by: Sequence[str] = (),
     norm: str | None = None,
+    noted: bool = False,
     as_json: bool = False,
     as_csv: bool = False,
 ) -> None:
     """Print a run's tables, or its cells as JSON or CSV.
+
+    ``noted``: the suites' content notes have just been shown.
 
     Raises:
         ResultsError: the file can't be read.
@@ -41,6 +44,8 @@ def show_run(
                 return show_harm(db, head["id"], by=by, as_json=as_json, as_csv=as_csv)
             if head["mode"] == "pairs":
                 return show_pairs(db, head["id"], None, by=by, as_json=as_json, as_csv=as_csv)
+            if not noted:
+                note_contents(connection, head["id"])
             head.update(notes := run_notes(connection, head))
             if as_json or as_csv:
                 _print_plain(connection, head, by or FULL, norm, as_json)
@@ -72,6 +77,15 @@ def run_head(connection: sqlite3.Connection, run: str) -> dict[str, Any]:
             "See them: cultev runs list",
         )
     return dict(zip(names, rows[0], strict=True))
+
+
+def note_contents(connection: sqlite3.Connection, run: str) -> None:
+    """Warn, on stderr, of what a run's suites say, before anything of it is shown."""
+    from cultev.cli.output import note
+    from cultev.run.content import content_notes
+
+    for name, text in content_notes(connection, run).items():
+        note(f"Content note ({name}): {text}")
 
 
 def run_notes(connection: sqlite3.Connection, head: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cultev.stats.estimate import Estimate, proportion
+from cultev.stats.summary import ENOUGH
 
 NEAR_TIE = 0.01
 """Nats a byte: margins below it are flipped by quantization."""
@@ -58,6 +59,8 @@ class Preference:
         """Why the accuracy must not be read as it stands, '' when it may."""
         if self.accuracy.n == 0:
             return "no pairs"
+        if self.accuracy.n < ENOUGH:
+            return f"fewer than {ENOUGH} pairs, from which nothing can be told"
         for share, word in ((self.picks_shorter, "shorter"), (1 - self.picks_shorter, "longer")):
             if share >= FOLLOWS:
                 return f"goes by length: takes the {word} answer in {share:.0%} of the pairs"

@@ -129,6 +129,13 @@ def test_it_is_told_when_questions_may_be_too_long(path: Path) -> None:
     assert fit(path, OPEN, available=least).shortened
 
 
+def test_what_comes_of_a_shortened_context_is_the_caller_s_word(path: Path) -> None:
+    least, words = needed(path, n_ctx=LEAST_CONTEXT, batch=LEAST_BATCH), "Longer ones wait."
+    assert fit(path, OPEN, available=least, longer=words).notes[0].endswith(f". {words}")
+    assert words not in fit(path, OPEN, needs=lambda: 700, available=needed(path) - 1, longer=words).notes[0]
+    assert fit(path, OPEN, available=least, longer="").notes[0].endswith(".")
+
+
 def test_far_too_little_is_refused_with_what_is_missing(path: Path) -> None:
     with pytest.raises(NotEnoughMemory) as refused:
         fit(path, OPEN, available=5_000_000)

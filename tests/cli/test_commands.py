@@ -42,6 +42,14 @@ def test_short_helps_say_what_the_commands_do() -> None:
     assert set(COMMANDS) == {path[0] for path, _ in all_commands()}
 
 
+@pytest.mark.parametrize(("name", "first"), [("harm", "run"), ("lsk", "fit")])
+def test_a_group_lists_its_commands_as_they_are_used_each_in_a_line(name: str, first: str, tmp_path: Path) -> None:
+    lines = cultev(name, "--help", cwd=tmp_path).out.split("Commands:\n")[1].splitlines()
+    inner = [path[1] for path, _ in all_commands() if path[0] == name and len(path) == 2]
+    assert lines[0].split()[0] == first and sorted(line.split()[0] for line in lines) == sorted(inner)
+    assert all(line.endswith(".") and "..." not in line for line in lines)
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; sys.argv = ['cultev', '--help']\n"

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from cultev.harm.demonstration import demonstrate
 from cultev.harm.selftest import invented_suite
 from tests.backend.gguf_models import write_tiny_gguf
 from tests.cli.command import cultev, fails
+from tests.cli.test_worker import FATAL, fatal
 from tests.harm.loaded import items, loaded_suite
 from tests.harm.test_orders import PAIRS
 from tests.worlds import small_suite
@@ -41,11 +43,22 @@ def test_a_run_says_what_it_does_and_shows_what_came_of_it(place: Path, tmp_path
     assert done.code == 0, done.err
     assert done.err.count("Content note (loaded): Loaded questions about invented peoples.") == 1
     assert "Holding 12 conversations with " in done.err
-    for words in ("Not judged", "good replies", "By language", "By scope and turns", "premise set right"):
+    for words in ("judge --with MODEL", "good replies", "By language", "By scope and turns", "premise set right"):
         assert words in done.out
     assert max(map(len, done.out.splitlines())) <= 80
     again = cultev("harm", "run", place / "tiny.gguf", "-s", place / "loaded.db", *QUICK, cwd=tmp_path)
     assert "nothing to ask again" in again.err and again.out == done.out
+    (overall,) = json.loads(cultev("harm", "show", "--json", cwd=tmp_path).out)["overall"]
+    assert f"Not judged: {overall['asks_judge']} repl" in done.out
+
+
+def test_a_run_of_which_rules_tell_everything_needs_no_judge(place: Path, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(place / "cultev.db")) as source, closing(sqlite3.connect(tmp_path / "r.db")) as db:
+        source.backup(db)
+        db.execute("UPDATE texts SET text = ''")
+        db.commit()
+    shown = cultev("harm", "show", "--db", "r.db", cwd=tmp_path)
+    assert "No reply needs a judge" in shown.out and "harm judge --with" not in shown.out
 
 
 def test_every_view_bears_the_content_note(place: Path) -> None:
@@ -55,6 +68,7 @@ def test_every_view_bears_the_content_note(place: Path) -> None:
         ("harm", "show"),
         ("harm", "show", "--csv"),
         ("harm", "show", "--replies", "all"),
+        ("harm", "queue", "-n", 3),
     ):
         done = cultev(*words, cwd=place)
         assert done.code == 0, done.err
@@ -222,10 +236,34 @@ def test_orders_stand_beside_simulated_respondents(place: Path, tmp_path: Path) 
     assert done.code == 0, done.err
     for word in ("tiny.gguf", "consistent", "random", "always-first", "changed"):
         assert word in done.out
+    run = json.loads(cultev("runs", "list", "--json", cwd=tmp_path).out)[0]["run"]
+    for each in (done, cultev("runs", "show", run, cwd=tmp_path)):
+        assert each.err.count("Content note (loaded): Loaded questions about invented peoples.") == 1
     rows = json.loads(cultev(*words, "--json", cwd=tmp_path).out)
     assert [row["respondent"] for row in rows] == ["tiny.gguf", "consistent", "random", "always-first"]
     assert rows[1]["flips"] == 0.0 and rows[3]["flips"] == 1.0
     fails(cultev("harm", "orders", place / "tiny.gguf", "-s", place / "small.db", cwd=tmp_path), "no pairs", code=2)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names a POSIX signal")
+def test_orders_asks_again_what_the_engine_died_of(place: Path, tmp_path: Path) -> None:
+    loaded_suite(tmp_path, PAIRS).close()
+    (tmp_path / "fatal").mkdir()
+    (tmp_path / "fatal" / "sitecustomize.py").write_text(FATAL.replace("< 12", "< 64"))  # a quarter of all questions
+    words = ("harm", "orders", place / "tiny.gguf", "-s", "loaded.db", "--threads", 1)
+    done = cultev(*words, cwd=tmp_path, **fatal(tmp_path))
+    assert done.code == 0, done.err
+    assert "(engine_error): the same command with --retry asks them again." in done.err
+    query = "SELECT count(*) FROM answers WHERE outcome = 'engine_error'"
+    with closing(sqlite3.connect(tmp_path / "cultev.db")) as db:
+        assert db.execute(query).fetchone()[0] > 0
+    again = cultev(*words, cwd=tmp_path)
+    assert "nothing to ask again" in again.err and again.out == done.out
+    retried = cultev(*words, "--retry", cwd=tmp_path)
+    assert retried.code == 0 and "--retry" not in retried.err
+    with closing(sqlite3.connect(tmp_path / "cultev.db")) as db:
+        assert db.execute(query).fetchone() == (0,)
+    assert f"{len(PAIRS)} " in retried.out and f"{len(PAIRS)} " not in done.out
 
 
 def test_runs_shows_runs_of_pairs_too(place: Path, tmp_path: Path) -> None:
@@ -234,4 +272,7 @@ def test_runs_shows_runs_of_pairs_too(place: Path, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     (row,) = json.loads(cultev("runs", "list", "--json", cwd=tmp_path).out)
     assert row["answers"] == row["planned"] == len(PAIRS)
-    assert cultev("runs", "show", row["run"], cwd=tmp_path).out == done.out
+    shown = cultev("runs", "show", row["run"], cwd=tmp_path)
+    assert shown.out == done.out
+    for each in (done, shown):
+        assert each.err.count("Content note (loaded): Loaded questions about invented peoples.") == 1

@@ -9,7 +9,7 @@ import math
 import random
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -141,7 +141,9 @@ def test_what_only_memory_made_too_long_stays_to_be_judged(judging: Path, monkey
         long = "".join(f" {''.join(draw.choices('abcdefghij', k=6))}" for _ in range(4_000))
         connection.execute("UPDATE texts SET text = text || ? WHERE key = ?", [f"{long}.", key])
 
-    def opened(path: Path, *, fitted: Fitted, **more: object) -> FakeBackend:
+    def opened(path: Path, *, fitted: Fitted, note: Callable[[str], None], **more: object) -> FakeBackend:
+        for text in fitted.notes:
+            note(text)
         return reader(8192 if fitted.shortened else 65_536)
 
     monkeypatch.setattr("cultev.backend.worker.open_worker", opened)
@@ -150,6 +152,7 @@ def test_what_only_memory_made_too_long_stays_to_be_judged(judging: Path, monkey
         short.setenv("CULTEV_MEMORY_MB", str(room))
         done = call(judge, *words)
         assert "1 of them are too long for the context that memory leaves" in done.output
+        assert "Longer replies stay unjudged until memory allows." in done.output and "too_long" not in done.output
         assert [label for _, label in verdicts(judging)].count("unjudged") == 0 and len(verdicts(judging)) == 83
     done = call(judge, *words)
     assert "judges 1 replies" in done.output and "too long" not in done.output

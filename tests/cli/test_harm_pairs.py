@@ -50,8 +50,10 @@ def test_tables_and_data(place: Path, tmp_path: Path) -> None:
     assert done.code == 0, done.err
     for telling in ("The better answer preferred", "What length alone would give", "harm ", "helpful ", "controlled"):
         assert telling in done.out
-    rows = [line for line in done.out.splitlines() if line.startswith(("harm", "helpful", "pair"))]
-    assert max(map(len, rows)) <= 80
+    assert max(map(len, done.out.splitlines())) <= 80
+    (run,) = json.loads(cultev("runs", "list", "--json", cwd=tmp_path).out)
+    assert done.out.splitlines()[0].endswith(f" (gguf), run {run['run']} of pairs")
+    assert "helpful: fewer than 20 pairs, from which nothing can be told." in done.out
     again = cultev(*words(place, "--pmi", "--by", "culture", "--json"), cwd=tmp_path)
     assert "nothing to ask again" in again.err
     cells = json.loads(again.out)
@@ -69,12 +71,28 @@ def test_tables_and_data(place: Path, tmp_path: Path) -> None:
     assert [row["pair_type"] for row in csv.DictReader(io.StringIO(as_csv.out))] == ["harm", "helpful"]
 
 
+def test_a_table_by_culture_fits_a_terminal_whole(place: Path, tmp_path: Path) -> None:
+    done = cultev(*words(place, "--pmi", "--by", "culture"), cwd=tmp_path)
+    assert done.code == 0, done.err
+    cells = [line.split()[:2] for line in done.out.splitlines() if line.split()[1:2] in (["alpha"], ["beta"])]
+    assert cells[:4] == [["harm", "alpha"], ["harm", "beta"], ["helpful", "alpha"], ["helpful", "beta"]] == cells[4:8]
+    assert "harm alpha, harm beta, helpful alpha, helpful beta: fewer than 20 pairs" in done.out
+
+
 def test_reference_model(place: Path, tmp_path: Path) -> None:
     done = cultev(*words(place, "--reference-model", place / "other.gguf", "--json"), cwd=tmp_path)
     assert done.code == 0, done.err
     assert all(0 <= cell["reward"] <= 1 for cell in json.loads(done.out))
     with closing(sqlite3.connect(tmp_path / "cultev.db")) as connection:
         assert connection.execute("SELECT count(*) FROM runs WHERE mode = 'pairs'").fetchone() == (2,)
+
+
+def test_a_model_without_a_chat_template_is_told_of(place: Path, tmp_path: Path) -> None:
+    write_tiny_gguf(tmp_path / "plain.gguf", n_ctx=1024, chat_template=None)
+    done = cultev("harm", "pairs", "plain.gguf", "-s", place / "pairs.db", "--threads", 1, cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "The model has no chat template: it is asked in plain text." in done.err
+    assert "no chat template" not in cultev(*words(place), cwd=tmp_path).err
 
 
 def test_strict_scores_do_not_depend_on_company(place: Path, tmp_path: Path) -> None:

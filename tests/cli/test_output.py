@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sys
 
 import pytest
 
@@ -79,3 +80,16 @@ def test_notes_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
 def test_printable() -> None:
     assert printable("a\nb\x1b\u202ec") == "a\nb\ufffd\ufffdc"
     assert printable("क्\u200dष می\u200cخواهم") == "क्\u200dष می\u200cخواهم"
+
+
+def test_notes_are_wrapped_for_a_terminal_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "one two three " * 20
+    note(text)
+    assert capsys.readouterr().err == f"{text}\n"
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    note(text)
+    lines = capsys.readouterr().err.splitlines()
+    assert max(map(len, lines)) <= 40 and " ".join(lines).split() == text.split()

@@ -23,7 +23,8 @@ from cultev.harm.robustness import WORDING, both_wordings, changes, left_out, sa
 from cultev.harm.selftest import invented_suite
 from cultev.harm.summary import MEASURES, Judged, Summary, judged, summarise
 from cultev.harm.verdicts import of_run
-from cultev.report.harm import change_table, harm_map, harm_map_of, overall_table, summary_row, ways_table
+from cultev.report.harm import change_table, harm_map, harm_map_of, overall_table, ways_table
+from cultev.report.harm_records import summary_row
 from cultev.run.store import open_results
 
 

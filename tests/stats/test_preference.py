@@ -78,3 +78,8 @@ def test_no_pairs() -> None:
     found = prefer([], [], [])
     assert math.isnan(found.accuracy.value)
     assert found.warning == "no pairs"
+
+
+def test_a_handful_of_pairs_tells_nothing() -> None:
+    assert prefer([1.0] * 19, [10] * 19, [20] * 19).warning.startswith("fewer than 20 pairs")
+    assert "takes the shorter answer" in prefer([1.0] * 20, [10] * 20, [20] * 20).warning
