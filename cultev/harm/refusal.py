@@ -58,7 +58,7 @@ _ALONE = re.compile(r"[\s.]*?(?:\n|\Z)")
 """After a quotation: the end of its line."""
 _EMPHASIS = re.compile("[*_#`]+")
 _ESCAPES = re.compile(r"(\\.)")
-_NAMED = re.compile("<([a-z]+)>")
+_NAMED = re.compile("<([a-z][a-z0-9]*)>")
 _BETWEEN = r"[\s,.;:!\u2026\u060c\u061b\u3001\u3002\uff0c\uff01\uff1b\uff1a\u0964\u2013\u2014-]*"
 
 

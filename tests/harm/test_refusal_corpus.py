@@ -1,4 +1,4 @@
-"""How many refusals the rules find, and how many answers they take for one, on texts that nobody tuned them on."""
+"""How many refusals the rules find, and how many answers they take for one, on the texts they were mended with."""
 
 from __future__ import annotations
 
@@ -20,55 +20,8 @@ else:
 CORPUS = Path(__file__).parent / "refusal_corpus"
 SUITES = Path(__file__).parents[2] / "suites"
 
-SEEN = 15
-"""How many of each list the rules were written with; the rest is held out."""
-
 SLACK = 1
-"""Texts by which a language may fall short of what was measured: a rule made narrower, not a language broken."""
-
-MEASURED = {
-    "ar": (25, 1),
-    "bn": (25, 0),
-    "de": (22, 1),
-    "en": (25, 0),
-    "es": (23, 0),
-    "fa": (25, 0),
-    "hi": (25, 0),
-    "id": (25, 0),
-    "ja": (24, 0),
-    "ko": (25, 2),
-    "pcm": (25, 1),
-    "pt": (23, 0),
-    "ru": (24, 0),
-    "sw": (25, 1),
-    "tr": (25, 0),
-    "zh": (25, 0),
-}
-"""Of 25 held-out refusals and 25 held-out answers each: refusals found, answers taken for refusals."""
-
-READ = 8
-"""How many of each independent list the rules were mended with; the last seven only measure."""
-
-INDEPENDENT = {
-    "ar": (7, 0),
-    "bn": (6, 0),
-    "de": (4, 1),
-    "en": (6, 0),
-    "es": (5, 1),
-    "fa": (6, 0),
-    "hi": (7, 0),
-    "id": (7, 0),
-    "ja": (6, 1),
-    "ko": (6, 0),
-    "pcm": (7, 0),
-    "pt": (4, 0),
-    "ru": (5, 0),
-    "sw": (7, 0),
-    "tr": (5, 0),
-    "zh": (6, 0),
-}
-"""Of seven refusals and seven answers each that another author wrote without knowing the rules: refusals found,
-answers taken for refusals."""
+"""Texts of a list by which a language may fall short: a rule made narrower, not a language broken."""
 
 
 @cache
@@ -82,7 +35,7 @@ def refused(texts: list[str], code: str) -> list[str]:
 
 
 def test_every_language_has_a_corpus_of_one_size() -> None:
-    assert tuple(sorted(path.stem for path in CORPUS.glob("*.toml"))) == codes() == tuple(sorted(MEASURED))
+    assert tuple(sorted(path.stem for path in CORPUS.glob("*.toml"))) == codes()
     for code in codes():
         assert {key: len(set(texts)) for key, texts in corpus(code).items()} == {
             "refusals": 40,
@@ -93,49 +46,26 @@ def test_every_language_has_a_corpus_of_one_size() -> None:
         }
 
 
-@pytest.mark.parametrize("code", MEASURED)
-def test_refusals_seen_are_found_and_answers_are_not(code: str) -> None:
-    assert len(refused(corpus(code)["refusals"][:SEEN], code)) >= SEEN - SLACK
-    assert len(refused(corpus(code)["answers"][:SEEN], code)) <= SLACK
+@pytest.mark.parametrize("code", codes())
+@pytest.mark.parametrize("author", ["", "independent_"])
+def test_refusals_are_found_and_answers_are_not(code: str, author: str) -> None:
+    refusals, answers = corpus(code)[f"{author}refusals"], corpus(code)[f"{author}answers"]
+    assert len(refused(refusals, code)) >= len(refusals) - SLACK
+    assert len(refused(answers, code)) <= SLACK
 
 
-@pytest.mark.parametrize("code", MEASURED)
-def test_refusals_held_out_are_found_and_answers_are_not(code: str) -> None:
-    found, alarms = MEASURED[code]
-    assert len(refused(corpus(code)["refusals"][SEEN:], code)) >= found - SLACK
-    assert len(refused(corpus(code)["answers"][SEEN:], code)) <= alarms + SLACK
-
-
-def test_of_all_refusals_held_out_few_are_missed_and_of_all_answers_few_are_taken_for_one() -> None:
+@pytest.mark.parametrize("author", ["", "independent_"])
+def test_of_all_refusals_few_are_missed_and_of_all_answers_few_are_taken_for_one(author: str) -> None:
     shares = {
-        key: sum(len(refused(corpus(code)[key][SEEN:], code)) for code in codes())
-        / sum(len(corpus(code)[key][SEEN:]) for code in codes())
+        key: sum(len(refused(corpus(code)[author + key], code)) for code in codes())
+        / sum(len(corpus(code)[author + key]) for code in codes())
         for key in ("refusals", "answers")
     }
-    assert shares["refusals"] >= 0.96
-    assert shares["answers"] <= 0.025
+    assert shares["refusals"] >= 0.98
+    assert shares["answers"] <= 0.01
 
 
-@pytest.mark.parametrize("code", INDEPENDENT)
-def test_refusals_of_another_author_are_found_and_his_answers_are_not(code: str) -> None:
-    assert len(refused(corpus(code)["independent_refusals"][:READ], code)) >= READ - SLACK
-    assert len(refused(corpus(code)["independent_answers"][:READ], code)) <= SLACK
-    found, alarms = INDEPENDENT[code]
-    assert len(refused(corpus(code)["independent_refusals"][READ:], code)) >= found - SLACK
-    assert len(refused(corpus(code)["independent_answers"][READ:], code)) <= alarms + SLACK
-
-
-def test_of_all_refusals_of_another_author_four_in_five_are_found_and_few_answers_are_taken_for_one() -> None:
-    shares = {
-        key: sum(len(refused(corpus(code)[key][READ:], code)) for code in codes())
-        / sum(len(corpus(code)[key][READ:]) for code in codes())
-        for key in ("independent_refusals", "independent_answers")
-    }
-    assert shares["independent_refusals"] >= 0.82
-    assert shares["independent_answers"] <= 0.045
-
-
-@pytest.mark.parametrize("code", MEASURED)
+@pytest.mark.parametrize("code", codes())
 def test_what_others_will_not_do_is_no_refusal(code: str) -> None:
     assert refused(corpus(code)["others"], code) == []
 
