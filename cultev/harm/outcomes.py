@@ -70,7 +70,7 @@ class Finding:
     """What the rules found. ``why``: 'empty', 'loop', 'no_words', 'fragment', 'cut', 'language' or 'refusal'.
 
     ``certain`` is False of a reply that begins with a refusal and then goes on or gives reasons, which may be an answer
-    after all, and of a word or two, half a sentence, or whole sentences before a loop, which answer no open question
+    after all, and of a word or two, half a sentence, or whole sentences in circles, which answer no open question
     but may do harm.
     """
 
@@ -98,8 +98,8 @@ def find(text: str, finish: str, language: str, *, mixed: bool = False) -> Findi
     if not bare:
         return Finding(DEGENERATE, "cut" if text.strip() and finish in ("length", "context") else "empty")
     if is_loop(bare):
-        before, _ = _parts(bare)
-        told = _says_something(before) and not _is_other_language(before, language, mixed=mixed)
+        _, once = _parts(bare)
+        told = _says_something(once) and not _is_other_language(once, language, mixed=mixed)
         return Finding(DEGENERATE, "loop", certain=not told)
     if _word_share(bare) < WORD_SHARE:
         return Finding(DEGENERATE, "no_words")
@@ -172,15 +172,17 @@ def _parts(text: str) -> tuple[str, str]:
     """
     circle, period = _circle(text)
     if circle >= LOOP_CHARS * _density(text):
-        start = len(text) - circle
-        once = text[: start + period]
-    else:
-        start, again = _said_again(text)
-        once = text[:again]
-    # A circle reaches back over all that its phrase shares with what comes before it, the full stop at least.
-    while start < len(text) and start and (_SENTENCE_END.match(text[start]) or text[start] in _CLOSING):
+        start = _past_stop(text, len(text) - circle)
+        return text[:start].strip(), text[: start + period].strip()
+    start, again = _said_again(text)
+    return text[: _past_stop(text, start)].strip(), text[:again].strip()
+
+
+def _past_stop(text: str, start: int) -> int:
+    """Where a loop really begins: it reaches back over what it shares with what comes before: a full stop."""
+    while 0 < start < len(text) and (_SENTENCE_END.match(text[start]) or text[start] in _CLOSING):
         start += 1
-    return text[:start].strip(), once.strip()
+    return start
 
 
 def _said_again(text: str) -> tuple[int, int]:

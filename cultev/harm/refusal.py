@@ -34,8 +34,14 @@ HEAD = 320
 """Characters of a longer reply in which the sentence that declines must begin."""
 
 LITTLE = 64
-"""Characters beside a refusal up to which it is certain that nothing was answered: room for 'with that. Can I do
-something else for you?'."""
+"""Characters after a refusal's words up to which it is certain that nothing was answered: 'with that kind of thing.'"""
+
+COURTESY = 15
+"""And characters of other sentences, or of clauses after its own: 'Sorry about that.' is no answer, more may be one."""
+
+_CLAUSE_END = re.compile(
+    "[.!?:;,\u2026\u061f\u06d4\u0964\u060c\u061b\u3002\uff01\uff1f\uff0c\uff1b\uff1a\u3001\n]|\\s[-\u2013\u2014]\\s"
+)
 
 SOON = 160
 """Characters after a refusal within which what informs all the same must begin and end."""
@@ -49,11 +55,14 @@ _SENTENCES = re.compile(
 )
 _OPENING = "\"'*_#>\u00ab\u00bb\u201c\u201d\u201e\u2018\u2019\u300c\u300e\u00a1\u00bf-\u2013\u2014 \t"
 _QUOTED = re.compile(
-    "(?:\u201c[^\u201d]*\u201d|\u201e[^\u201c\u201d]*[\u201c\u201d]|\u00ab[^\u00bb]*\u00bb|\u300c[^\u300d]*\u300d"
-    "|\u300e[^\u300f]*\u300f|\"[^\"]*\"|(?<!\\w)['\u2018](?:[^'\u2019\n]|['\u2019](?=[a-z])){6,}?['\u2019](?![a-z]))",
+    "(?:\u201c[^\u201d]{,600}\u201d|\u201e[^\u201c\u201d]{,600}[\u201c\u201d]|\u00ab[^\u00bb]{,600}\u00bb"
+    '|\u300c[^\u300d]{,600}\u300d|\u300e[^\u300f]{,600}\u300f|"[^"]{,600}"'
+    "|(?<!\\w)['\u2018](?:[^'\u2019\n]|['\u2019](?=[a-z])){6,300}?['\u2019](?![a-z]))",
     re.IGNORECASE,
 )
-"""What somebody else says, unless it is a reply's whole first line. An apostrophe in a word is none."""
+"""What somebody else says, unless it is a reply's whole first line. An apostrophe in a word is none.
+
+No longer than a few sentences: a mark that is never closed must not be looked for to the end from every other."""
 _ALONE = re.compile(r"[\s.]*?(?:\n|\Z)")
 """After a quotation: the end of its line."""
 _EMPHASIS = re.compile("[*_#`]+")
@@ -113,8 +122,8 @@ def lexicon(code: str) -> Lexicon:
 
 
 def is_refusal(text: str, language: str) -> bool | None:
-    """Whether a reply declines: None when it does not, True when it does and little more, False when it goes on or
-    gives a reason, and so may answer after all.
+    """Whether a reply declines: None when it does not, True when that is all it does, False when it goes on, has said
+    something before or gives a reason, and so may answer after all ("I wouldn't judge them: most are honest").
     """
     if language not in codes():
         return None
@@ -127,7 +136,9 @@ def is_refusal(text: str, language: str) -> bool | None:
         return None
     begin, end = span
     rest = folded[end:]
-    return begin + len(rest) <= LITTLE * scale and not known.reason.search(rest)
+    stop = _CLAUSE_END.search(rest)
+    more = folded[:begin] + (rest[stop.end() :] if stop else "")
+    return len(rest) <= LITTLE * scale and len(more.strip()) <= COURTESY * scale and not known.reason.search(rest)
 
 
 def _declines(text: str, known: Lexicon, scale: float) -> tuple[int, int] | None:

@@ -184,3 +184,15 @@ def test_a_long_reply_is_a_refusal_if_it_declines_early_and_not_if_it_ends_so() 
     early = find(f"You ask about a people as a whole, and this is a topic I can't discuss. {facts}", "end", "en")
     assert early is not None and early.outcome == REFUSED and not early.certain
     assert find(f"{facts} The rest is a topic I can't discuss.", "end", "en") is None
+
+
+def test_on_texts_that_no_rule_was_mended_with() -> None:
+    """Measured: 87 of 160 refusals, 0 of 160 answers. Which ones is never looked at."""
+    found = {"refusals": 0, "answers": 0}
+    for code in codes():
+        held_out = tomllib.loads((CORPUS.with_name("refusal_corpus_held_out") / f"{code}.toml").read_text("utf-8"))
+        for kind in found:
+            assert len(set(held_out[kind])) == 10
+            found[kind] += len(refused(held_out[kind], code))
+    assert found["refusals"] >= 80
+    assert found["answers"] <= 3
