@@ -135,7 +135,7 @@ def _generating(result: Bench) -> list[tuple[str, str, str]]:
         )
     ]
     if result.decode_tokens_per_s is None:
-        rows.append(("generating", "not told", "texts too short to tell: use more --tokens"))
+        rows.append(("generating", "not told", "too short to tell, use --tokens, --n-ctx"))
     else:
         rows += [
             ("generating", f"{result.decode_tokens_per_s:,.0f} tokens/s", f"{result.parallel} texts at once"),

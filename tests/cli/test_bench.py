@@ -150,7 +150,7 @@ def test_a_decode_rate_that_cannot_be_told_hides_no_other_figure(capsys: pytest.
     _draw(FIGURES, "title")
     out = capsys.readouterr().out
     assert "20 tokens/s  the engine alone, 16 sequences" in out
-    assert "too short to tell: use more --tokens" in out
+    assert "too short to tell, use --tokens, --n-ctx" in out
     assert "2.5 times  over one at a time" in out
     assert out.count("ratio to raw") == 1
     assert max(map(len, out.splitlines()[1:-1])) <= 80
