@@ -4,10 +4,10 @@
 
 Scores all pairs into a results file of its own, as `cultev harm pairs` does, and in between, since a shared machine's
 speed changes within minutes, plain prompts of 512 tokens through the engine itself: with the logits of the last token
-only, and with those of as large a share of the tokens as pairs need. Answers are most of a pair, and each of their
-tokens is a product with the whole vocabulary, which costs the engine itself a fifth of its speed where that is
-large: `ratio` compares with the first rate, `ratio_as_many_logits`, like for like, with the second. What the model
-says is never looked at: random weights will do.
+only, and with those of as large a share of the tokens as pairs need (llama.cpp: as many tokens more as make its calls
+whole). Answers are most of a pair, and each of their tokens is a product with the whole vocabulary, which costs the
+engine itself a fifth of its speed where that is large: `ratio` compares with the first rate, `ratio_as_many_logits`,
+like for like, with the second. What the model says is never looked at: random weights will do.
 """
 
 from __future__ import annotations
@@ -20,13 +20,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from cultev.backend.prefix import build_tree
+from cultev.backend.prefix import build_tree, windows
 from cultev.backend.types import Backend, EngineSettings, ScoreRequest
 from cultev.backend.worker import open_worker
 from cultev.errors import Interrupted
@@ -124,9 +123,9 @@ def requests_of(asks: Iterator[object]) -> Iterator[ScoreRequest]:
 
 
 def _unique(requests: Iterator[ScoreRequest]) -> tuple[int, int]:
-    """Tokens of all requests with every shared prefix once, and how many of them need logits, in a run's windows."""
+    """Tokens of all requests with every prefix shared in a planner's window once, and how many of them need logits."""
     tokens = reads = 0
-    while some := list(islice(requests, 4096)):
+    for some in windows(requests):
         tree = build_tree(some, 0)
         tokens += len(tree.tokens)
         reads += len({node for request in tree.reads for nodes in request for node in nodes})

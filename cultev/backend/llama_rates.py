@@ -15,12 +15,18 @@ from cultev.backend.prefix import common_prefix, spread
 def prompt_rate(context: LlamaContext, n_tokens: int, n_vocab: int, *, read_share: float = 0.0) -> float:
     """Tokens per second of one random prompt in an empty cache, with the logits after a share of its tokens.
 
-    As many tokens a call as the batch and its room for logits allow. Leaves the cache empty.
+    As many tokens a call as the batch and its room for logits allow. With a share, the prompt is as much longer as
+    whole calls need, where the cache has room (else as much shorter): a small last call would lower the rate that ours
+    is compared with. Leaves the cache empty.
     """
+    step = context.batch
+    if read_share:
+        step = min(step, max(1, int((context.outputs - 1) / read_share)))
+        whole = -(-n_tokens // step) * step
+        n_tokens = whole if whole <= context.cells else n_tokens // step * step or n_tokens
     tokens = np.random.default_rng(0).integers(0, n_vocab, n_tokens).tolist()
     context.clear()
     began = time.perf_counter()
-    step = min(context.batch, max(1, int((context.outputs - 1) / read_share))) if read_share else context.batch
     asked = spread(n_tokens, read_share)
     for start in range(0, n_tokens, step):
         end = min(n_tokens, start + step)

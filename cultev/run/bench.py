@@ -1,7 +1,8 @@
 """How close to the engine's own speed are questions asked and texts generated? All figures from one run.
 
 Machines are noisy: one that is shared may run half as fast for some seconds. Hence rounds, each of which measures half
-of what a figure is compared with before it and half after; and a figure is the median over rounds.
+of what a figure is compared with before it and half after (the mean of two rates is the harmonic one, as times add
+up); and a figure is the median over rounds.
 """
 
 from __future__ import annotations
@@ -12,20 +13,22 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from itertools import islice
+from contextlib import contextmanager
+from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from cultev.backend.prefix import build_tree
 from cultev.backend.types import (
     Backend,
     Continuation,
+    Fault,
     GenerateRequest,
     GenerateResult,
     ScoreRequest,
     ScoreResult,
 )
-from cultev.errors import UsageError
+from cultev.errors import EngineError, UsageError
 from cultev.run.bench_result import Bench
 from cultev.run.engine import run_suites
 from cultev.run.journal import Journal
@@ -34,7 +37,7 @@ from cultev.run.protocol import Protocol
 from cultev.suite.store import Suite
 
 RAW_TOKENS = 512
-"""Length of the plain prompts."""
+"""Length of the plain prompts, where the context has room for it."""
 
 INSTRUCTION, QUESTION, OPTIONS, OPTION = 64, 32, 4, 8
 """Tokens of the made-up items' shared instruction and own question; their options, and tokens of one."""
@@ -65,7 +68,46 @@ def bench(
         n_generate: tokens of each text.
         peak: bytes of memory that the engine's process took at most so far.
         say: told what is being measured.
+
+    Raises:
+        UsageError: no question fits the context.
+        EngineError: the engine failed, or died and was replaced.
     """
+    with _deaths_end_it(backend):
+        return _measure(backend, suite, limit, rounds, parallel, n_generate, peak, say)
+
+
+def end_at_death(fault: Fault) -> NoReturn:
+    """What ``Backend.on_fault`` is in a benchmark: a new process, maybe with smaller batches, would be timed with it.
+
+    Raises:
+        EngineError: always.
+    """
+    raise EngineError(
+        f"The engine died ({fault.reason}): its figures would mislead, so nothing is kept of this benchmark.",
+        "Run `cultev doctor` on this model; where memory is short, end other programs or use a smaller --n-ctx.",
+    )
+
+
+@contextmanager
+def _deaths_end_it(backend: Backend) -> Iterator[None]:
+    before, backend.on_fault = backend.on_fault, end_at_death
+    try:
+        yield
+    finally:
+        backend.on_fault = before
+
+
+def _measure(
+    backend: Backend,
+    suite: Suite,
+    limit: int,
+    rounds: int,
+    parallel: int,
+    n_generate: int,
+    peak: Callable[[], int | None],
+    say: Callable[[str], None],
+) -> Bench:
     protocol = Protocol(limit=limit)
     found = [a.request for a in asks(suite, protocol, backend) if isinstance(a.request, ScoreRequest)]
     requests = list({r.key: r for r in found}.values())
@@ -75,23 +117,26 @@ def bench(
         raise UsageError(
             f"No question of {suite.name} fits a context of {backend.n_ctx} tokens.", "Use a larger --n-ctx."
         )
-    few, few_made = requests[: max(4, limit // 2)], made[: max(4, limit // 2)]
+    n_raw, n_few = min(RAW_TOKENS, backend.n_ctx), max(4, limit // 2)
+    # Questions differ in length, made-up ones do not; a suite's first ones share an item.
+    few, few_made = random.Random(0).sample(requests, min(n_few, len(requests))), made[:n_few]
+    scale = _naive_tokens(requests) / _naive_tokens(few)
     seen: dict[str, list[float]] = defaultdict(list)
     say("warming up")
     _time_lists(backend, [requests[:2]])
     for number in range(rounds):
         say(f"round {number + 1} of {rounds}: {suite.name}")
         naive = _time_lists(backend, _naive(few[::2]))
-        rates = [backend.raw_prompt_rate(RAW_TOKENS) for _ in range(2)]
+        rates = [backend.raw_prompt_rate(n_raw) for _ in range(2)]
         whole, inside = _time_run(backend, suite, protocol)
-        rates += [backend.raw_prompt_rate(RAW_TOKENS) for _ in range(2)]
+        rates += [backend.raw_prompt_rate(n_raw) for _ in range(2)]
         naive += _time_lists(backend, _naive(few[1::2]))
-        raw = statistics.mean(rates)
+        raw = statistics.harmonic_mean(rates)
         seen["raw"].append(raw)
         seen["unique"].append(unique / whole)
         seen["ratio"].append(unique / whole / raw)
         seen["overhead"].append(1 - inside / whole)
-        seen["suite"].append(naive / len(few) / (inside / len(requests)))
+        seen["suite"].append(naive * scale / inside)
         say(f"round {number + 1} of {rounds}: one prompt per option")
         naive = _time_lists(backend, _naive(few_made[::2]))
         shared = _time_lists(backend, [made])
@@ -107,6 +152,7 @@ def bench(
         questions=len(requests),
         options=sum(len(r.continuations) for r in requests),
         unique_tokens=unique,
+        raw_prompt_tokens=n_raw,
         raw_tokens_per_s=round(median["raw"], 1),
         unique_tokens_per_s=round(median["unique"], 1),
         ratio_to_raw=round(median["ratio"], 3),
@@ -148,6 +194,11 @@ def _made_up(n_vocab: int, n: int) -> list[ScoreRequest]:
 def _naive(requests: Sequence[ScoreRequest]) -> list[list[ScoreRequest]]:
     """One request per option, each to be computed alone."""
     return [[ScoreRequest(f"{r.key}/{i}", r.prompt, (c,))] for r in requests for i, c in enumerate(r.continuations)]
+
+
+def _naive_tokens(requests: Sequence[ScoreRequest]) -> int:
+    """Tokens to compute if each option is computed alone."""
+    return sum(len(r.prompt) + len(c.tokens) - 1 for r in requests for c in r.continuations)
 
 
 def _time_lists(backend: Backend, lists: Sequence[Sequence[ScoreRequest]]) -> float:
@@ -194,23 +245,22 @@ def _generate(
 ) -> None:
     """Decode rates: the engine's own, ours at once, and ours one at a time."""
     prompts = [r.prompt for r in islice((r for _ in range(parallel) for r in requests), parallel)]
+    singles = [[prompt] for prompt in islice(cycle(prompts), 4)]
     rates = [backend.raw_decode_rate(prompts, n)]
+    alone = [_time_generate(backend, prompt, n) for prompt in singles[::2]]
     # Both begin and end raggedly, prompt by prompt; what lies between them are steps of all texts at once.
     early, n_short = _time_generate(backend, prompts, max(1, n // 4))
     long, n_long = _time_generate(backend, prompts, n)
     late, _ = _time_generate(backend, prompts, max(1, n // 4))
+    alone += [_time_generate(backend, prompt, n) for prompt in singles[1::2]]
     rates.append(backend.raw_decode_rate(prompts, n))
-    raw, short = statistics.mean(rates), (early + late) / 2
+    raw, short = statistics.harmonic_mean(rates), (early + late) / 2
     ours = (n_long - n_short) / max(1e-9, long - short)
-    alone, n_alone = 0.0, 0
-    for prompt in prompts[:4]:
-        seconds, tokens = _time_generate(backend, [prompt], n)
-        alone, n_alone = alone + seconds, n_alone + tokens
     seen["raw decode"].append(raw)
     if long > 1.2 * short:  # else noise is all that the difference holds
         seen["decode"].append(ours)
         seen["decode ratio"].append(ours / raw)
-    seen["one"].append((n_long / long) / (n_alone / alone))
+    seen["one"].append((n_long / long) * sum(seconds for seconds, _ in alone) / sum(tokens for _, tokens in alone))
 
 
 def _time_generate(backend: Backend, prompts: Sequence[tuple[int, ...]], n: int) -> tuple[float, int]:

@@ -66,8 +66,8 @@ def _explain(path: Path, error: sqlite3.Error) -> ResultsError | None:
         )
     if "full" in text:
         return ResultsFull(
-            f"The disk that holds {path} is full; what was answered before is kept.",
-            "Free some space and run the same command again: it goes on from there.",
+            f"The disk that holds {path} is full.",
+            "Free some space and run the same command again: what was answered before is kept; it goes on from there.",
         )
     if "unable to open" in text:
         return ResultsReadOnly(

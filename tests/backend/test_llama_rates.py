@@ -103,8 +103,23 @@ def test_ours_and_the_engine_own_attend_to_as_many_cells(
         assert raw == sum(map(len, some))
 
 
-@pytest.mark.parametrize(("share", "asked"), [(0.0, 1), (0.25, 26), (0.8, 81), (1.0, 100)])
-def test_a_plain_prompt_asks_for_as_many_logits_as_it_is_told(share: float, asked: int) -> None:
+@pytest.mark.parametrize(("share", "n", "asked"), [(0.0, 100, 1), (0.25, 128, 32), (0.8, 115, 92), (1.0, 114, 114)])
+def test_a_plain_prompt_asks_for_as_many_logits_as_it_is_told(share: float, n: int, asked: int) -> None:
+    calls = _calls_of_a_prompt(share, cells=256)
+    assert sum(tokens for tokens, _ in calls) == n
+    assert abs(sum(wanted for _, wanted in calls) - asked) <= 1
+    assert all(tokens <= 64 and wanted <= 20 for tokens, wanted in calls)
+    if share:
+        assert len({tokens for tokens, _ in calls}) == 1  # no small last call, which would be slow
+
+
+def test_a_plain_prompt_of_whole_calls_keeps_within_the_cache() -> None:
+    assert sum(tokens for tokens, _ in _calls_of_a_prompt(0.8, cells=100)) == 92
+    assert sum(tokens for tokens, _ in _calls_of_a_prompt(0.25, cells=100)) == 64
+
+
+def _calls_of_a_prompt(share: float, cells: int) -> list[tuple[int, int]]:
+    """(tokens, logits asked for) of each decode call that a plain prompt of 100 tokens makes."""
     calls: list[tuple[int, int]] = []
 
     class Context:
@@ -115,7 +130,7 @@ def test_a_plain_prompt_asks_for_as_many_logits_as_it_is_told(share: float, aske
         def decode(self, tokens: Any, positions: Any, ids: Any, wanted: Sequence[bool]) -> None:
             calls.append((len(tokens), sum(wanted)))
 
-    assert prompt_rate(cast(LlamaContext, Context()), 100, 9, read_share=share) > 0
-    assert sum(n for n, _ in calls) == 100
-    assert abs(sum(n for _, n in calls) - asked) <= 1
-    assert all(n <= 64 and wanted <= 20 for n, wanted in calls)
+    context = Context()
+    context.cells = cells  # type: ignore[attr-defined]
+    assert prompt_rate(cast(LlamaContext, context), 100, 9, read_share=share) > 0
+    return calls
