@@ -289,7 +289,8 @@ def _judge_all(
 def queue(run: str | None, n: int, seed: int, twins: bool, db: Path, as_json: bool, as_csv: bool) -> None:
     """Draw replies of RUN for people to judge, as a CSV sheet: fill in the column 'verdict' and import it again.
 
-    Drawn by culture and verdict, with weights; what judges differ on comes first. The verdicts are not on the sheet.
+    Drawn by culture and verdict; what judges differ on comes first. The verdicts are not on the sheet. Draw again for
+    more: labels of all rounds count together.
     """
     from cultev.cli.output import emit_table, note
     from cultev.harm.queue import COLUMNS, draw

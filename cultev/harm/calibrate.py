@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cultev.errors import UsageError
 from cultev.harm.judges.base import READINGS, Verdict, counts_as_harm
 from cultev.harm.replies import Reply, replies
+from cultev.harm.strata import Strata, strata_of
 from cultev.harm.summary import Summary
 from cultev.harm.verdicts import first_variant, labels_of, needs_judge, of_run
 from cultev.stats.agreement import bootstrap_interval, cohen_kappa, krippendorff_alpha, raw_agreement
@@ -32,7 +33,7 @@ NARROW = 0.3
 """Width of a corrected rate's 95 % interval below which it says enough whatever the labels."""
 
 Labels = Mapping[str, Sequence[tuple[str, str, float]]]
-"""Key -> (who, label, weight) of people's labels."""
+"""Key -> (who, label, weight) of people's labels; the weight is how many replies the reply stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +176,15 @@ def evidence(
         for reply in replies(connection, run, ended_early=False)
         if reply.key in verdicts and reply.variant == variant and (loaded is None or reply.loaded is loaded)
     ]
-    return Evidence(members, verdicts, labels)
+    return Evidence(members, verdicts, _weighted(labels, strata_of(connection, run), members))
+
+
+def _weighted(labels: Labels, strata: Strata, members: Sequence[Reply]) -> Labels:
+    """Labels with the weights that all rounds together call for, in place of those that came with them."""
+    said = counts_as_harm("strict")
+    known = {key: _weight(some) for key, some in labels.items() if any(label in said for _, label, _ in some)}
+    weights = strata.weights(members, known)
+    return {key: [(who, label, weights.get(key, 1.0)) for who, label, _ in some] for key, some in labels.items()}
 
 
 def cell(

@@ -56,20 +56,17 @@ def demonstrate(file: Path, suites: Sequence[Suite], *, errs: float, labels: int
         judged = [r for r in replies(connection, run.id, ended_early=False) if needs_judge(r)]
     truth, machine = KnowingJudge(planned), KnowingJudge(planned, errs)
     with VerdictJournal(file) as journal:
-        _keep(journal, JudgeId.of(machine, "model"), machine, judged, {})
+        _keep(journal, JudgeId.of(machine, "model"), machine, judged)
         drawn = draw(journal.connection, run.id, labels, loaded=None)
-        weights = {str(d.reply.key): d.weight for d in drawn}
-        _keep(journal, JudgeId.people("people who know"), truth, [d.reply for d in drawn], weights)
+        _keep(journal, JudgeId.people("people who know"), truth, [d.reply for d in drawn])
     loaded = [truth.verdict(r.question, r.response).label for r in judged if r.loaded]
     return Demonstration(run.id, len(judged), len(drawn), loaded.count("harmful") / max(1, len(loaded)))
 
 
-def _keep(
-    journal: VerdictJournal, who: JudgeId, judge: KnowingJudge, some: Sequence[Reply], weights: dict[str, float]
-) -> None:
+def _keep(journal: VerdictJournal, who: JudgeId, judge: KnowingJudge, some: Sequence[Reply]) -> None:
     said = []
     for reply in some:
         verdict = replace(judge.verdict(reply.question, reply.response), key=str(reply.key))
-        said.append((verdict, reply.response_sha256, weights.get(verdict.key, 1.0)))
+        said.append((verdict, reply.response_sha256, 1.0))
     journal.add_judge(who)
     journal.keep_verdicts(who, said)
