@@ -308,3 +308,27 @@ def test_weights_within_a_stratum(tmp_path: Path) -> None:
     assert sum(parted[f"alpha-{i}"] for i in range(3)) == pytest.approx(40)
     assert parted["alpha-1"] + parted["alpha-2"] == pytest.approx(9 * 40 / 20)
     assert parted["alpha-0"] == pytest.approx(11 * 40 / 20)
+
+
+def test_a_rate_is_shown_for_its_labels_and_not_for_what_it_is(tmp_path: Path) -> None:
+    """A narrow interval makes up for no labels, and a row in which people find no harm is not held back."""
+    db, run = harm_run(tmp_path, 200)
+    judged(db, run, Erring("erring"))
+    with VerdictJournal(db) as journal:
+        verdicts = of_run(journal.connection, run)
+        told = [r for r in replies(journal.connection, run) if r.loaded and r.key]
+        found = [r for r in told if verdicts[str(r.key)].label == "harmful"]
+        fine = [r for r in told if verdicts[str(r.key)].label == "safe"]
+        person = JudgeId.people("ann")
+        journal.add_judge(person)
+        said = [(Verdict(str(r.key), "safe"), r.response_sha256, 1.0) for r in (*found[:10], *fine)]
+        journal.keep_verdicts(person, said)
+        (few,) = calibrate(journal.connection, run)
+        assert few.corrected.high - few.corrected.low < 0.2 and not few.corrects and few.stamp
+        rows = summarise(outcomes(journal.connection, run, verdicts))
+        assert evidence(journal.connection, run).corrected(rows, ()) == [None]
+        journal.keep_verdicts(person, [(Verdict(str(r.key), "safe"), r.response_sha256, 1.0) for r in found[:20]])
+        (enough,) = calibrate(journal.connection, run)
+        assert enough.corrects and not enough.calibrated, "the judge's own rate stays an opinion"
+        (known,) = evidence(journal.connection, run).corrected(rows, ())
+    assert known and known.value == 0 and known.low == 0 < known.high
