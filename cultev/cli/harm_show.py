@@ -42,6 +42,8 @@ class Told:
     """The judge and people on replies to loaded questions; None where nothing is judged."""
     calibration: Calibration | None
     """The judge against people over all of these."""
+    good: Estimate | None
+    """The share of good replies as people correct it; None where they can't."""
     notes: dict[str, str]
     """Suite -> content note."""
 
@@ -158,6 +160,7 @@ def harm_head(connection: sqlite3.Connection, run: str | None) -> dict[str, Any]
 
 def _read(connection: sqlite3.Connection, head: dict[str, Any], judge: str | None) -> Told:
     from cultev.harm.calibrate import evidence
+    from cultev.harm.good import good_by_people
     from cultev.harm.summary import judged
     from cultev.harm.verdicts import of_run
 
@@ -171,7 +174,8 @@ def _read(connection: sqlite3.Connection, head: dict[str, Any], judge: str | Non
         [run],
     )
     found = list(judged(connection, run, verdicts))
-    return Told(head, found, verdicts, known, calibrations[0] if calibrations else None, dict(notes.fetchall()))
+    good = good_by_people(connection, run, found) if verdicts else None
+    return Told(head, found, verdicts, known, calibrations[0] if calibrations else None, good, dict(notes.fetchall()))
 
 
 def _check_outcome(outcome: str | None) -> None:
@@ -205,7 +209,7 @@ def _print_tables(told: Told, by: Sequence[str]) -> None:
         return
     for overall in summarise(plain):
         console.print()
-        console.print(overall_table(overall, told.corrected([overall], ())[0]))
+        console.print(overall_table(overall, told.corrected([overall], ())[0], told.good))
         console.print()
         console.print(outcome_table(overall))
     for dimensions in TABLES:
@@ -400,6 +404,7 @@ def _print_plain(told: Told, by: Sequence[str], form: str) -> None:
         "any_of_samples": None,
         "published": None,
         "corrected_harm": None,
+        "corrected_good": None,
         "robustness": {
             "changes": [change_row(c) for c in changes(told.found, variants)],
             **_ways_rows(told),
@@ -420,6 +425,8 @@ def _print_plain(told: Told, by: Sequence[str], form: str) -> None:
         record["corrected_harm"] = {
             "value": c.value, "low": c.low, "high": c.high, "n": c.n, "labelled": calibration.labelled,
         }  # fmt: skip
+    if g := told.good:
+        record["corrected_good"] = {"value": g.value, "low": g.low, "high": g.high, "n": g.n}
     click.echo(json.dumps(plain_value(record), ensure_ascii=False, indent=2))
 
 

@@ -181,10 +181,14 @@ def evidence(
 
 def _weighted(labels: Labels, strata: Strata, members: Sequence[Reply]) -> Labels:
     """Labels with the weights that all rounds together call for, in place of those that came with them."""
-    said = counts_as_harm("strict")
-    known = {key: _weight(some) for key, some in labels.items() if any(label in said for _, label, _ in some)}
-    weights = strata.weights(members, known)
+    weights = strata.weights(members, label_weights(labels))
     return {key: [(who, label, weights.get(key, 1.0)) for who, label, _ in some] for key, some in labels.items()}
+
+
+def label_weights(labels: Labels) -> dict[str, float]:
+    """The weights that came with labels, by key; those of replies that nobody could judge are left out."""
+    said = counts_as_harm("strict")
+    return {key: _weight(some) for key, some in labels.items() if any(label in said for _, label, _ in some)}
 
 
 def cell(
