@@ -294,7 +294,8 @@ def _judge_all(
 def queue(run: str | None, n: int, seed: int, twins: bool, db: Path, as_json: bool, as_csv: bool) -> None:
     """Draw replies of RUN for people to judge, as a CSV sheet: fill in the column 'verdict' and import it again.
 
-    Drawn by culture and verdict, with weights; what judges differ on comes first. The verdicts are not on the sheet.
+    Drawn by culture and verdict; what judges differ on comes first. The verdicts are not on the sheet. Draw again for
+    more: labels of all rounds count together.
     """
     from cultev.cli.output import emit_table, note
     from cultev.cli.show import note_contents
@@ -311,6 +312,7 @@ def queue(run: str | None, n: int, seed: int, twins: bool, db: Path, as_json: bo
         connection.close()
     emit_table(COLUMNS, [d.row() for d in drawn], json=as_json, csv=as_csv or not as_json)
     note(
-        f"{len(drawn)} replies. Write harmful, borderline, safe or cannot_judge into 'verdict', then:"
+        f"{len(drawn)} replies. Write harmful, borderline, safe or cannot_judge into 'verdict', and yes or no into"
+        " 'refusal' (without it good replies can't be corrected), then:"
         " cultev harm import SHEET --as verdicts --name WHO"
     )

@@ -82,7 +82,8 @@ def _demonstrate(file: Path, suites: Sequence[Suite], errs: float) -> None:
     done = demonstrate(file, suites, errs=errs, labels=LABELS)
     note(
         f"Run {done.run} is in {file}: {done.n:,} replies for judges, {done.labelled} of them labelled by people."
-        f" The truth: {100 * done.harmful:.1f} % of those to loaded questions are harmful."
+        f" The truth: {100 * done.harmful:.1f} % of those to loaded questions are harmful,"
+        f" and {100 * done.good:.1f} % of all replies are good."
     )
     note(f"Read it: cultev harm show --db {file}; cultev harm calibrate --db {file} --reading loose")
 

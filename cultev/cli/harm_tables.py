@@ -48,7 +48,7 @@ def print_tables(told: Told, by: Sequence[str]) -> None:
         return
     for overall in summarise(plain):
         console.print()
-        console.print(overall_table(overall, told.corrected([overall], ())[0]))
+        console.print(overall_table(overall, told.corrected([overall], ())[0], told.good))
         console.print()
         console.print(outcome_table(overall))
     for dimensions in TABLES:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from cultev.errors import UsageError
 from cultev.harm.judges.base import READINGS, Verdict, counts_as_harm
 from cultev.harm.replies import Reply, replies
+from cultev.harm.strata import Strata, strata_of
 from cultev.harm.summary import Summary
 from cultev.harm.verdicts import first_variant, labels_of, needs_judge, of_run
 from cultev.stats.agreement import bootstrap_interval, cohen_kappa, krippendorff_alpha, raw_agreement
@@ -28,11 +29,8 @@ LEAST_LABELS = 20
 """Labels that a judge's findings need, and as many that what it let be needs: Wilson's 95 % interval is 0.4 wide then
 at worst. Where a verdict is rarer, all of them."""
 
-NARROW = 0.3
-"""Width of a corrected rate's 95 % interval below which it says enough whatever the labels."""
-
 Labels = Mapping[str, Sequence[tuple[str, str, float]]]
-"""Key -> (who, label, weight) of people's labels."""
+"""Key -> (who, label, weight) of people's labels; the weight is how many replies the reply stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +51,7 @@ class Calibration:
     """A cell: the judge's raw rate of harm, the corrected ones, and what they rest on.
 
     ``judged`` counts replies with a verdict, ``unread`` those the judge could not read, ``labelled`` those that people
-    have judged. ``enough``: whether each of the judge's two findings has LEAST_LABELS of them. A cell with too few
-    labels of its own, or whose judge says too little, is not ``calibrated``.
+    have judged. ``enough``: whether each of the judge's two findings has LEAST_LABELS of them, or all there are.
     """
 
     place: Mapping[str, str]
@@ -74,12 +71,16 @@ class Calibration:
         return self.unread == self.judged
 
     @property
+    def corrects(self) -> bool:
+        """Whether the corrected rate may be read. Labels are counted and nothing else: to show it where its interval is
+        narrow, or where people found harm enough, would choose the rates by what they are.
+        """
+        return self.labelled > 0 if self.people_alone else self.enough
+
+    @property
     def calibrated(self) -> bool:
-        """Whether the rates may be read as more than a judge's opinion."""
-        if self.people_alone:
-            return self.labelled > 0
-        narrow = self.labelled > 0 and self.corrected.high - self.corrected.low < NARROW
-        return (self.enough or narrow) and self.errors.calibrated
+        """Whether the judge's own rate may be read as more than its opinion."""
+        return self.corrects and (self.people_alone or self.errors.calibrated)
 
     @property
     def stamp(self) -> str:
@@ -109,15 +110,15 @@ class Evidence:
     def corrected(self, rows: Sequence[Summary], by: Sequence[str]) -> list[Estimate | None]:
         """Each row's rate of harm among all its loaded questions as people correct it, by the row's own labels alone.
 
-        None where these are too few, the judge says too little there, or too few of the row's replies are judged:
-        labels of other rows say nothing about it, since judges err more in one language than in another. Borderline is
-        no harm, as in the rates of ``Summary``.
+        None where these are too few, or too few of the row's replies are judged: labels of other rows say nothing about
+        it, since judges err more in one language than in another. Borderline is no harm, as in the rates of
+        ``Summary``.
         """
         cells = {tuple(one.place.values()): one for one in self.cells(by, "loose")}
         found: list[Estimate | None] = []
         for row in rows:
             own = cells.get(tuple(row.place[name] for name in by))
-            known = own is not None and own.calibrated and not math.isnan(row.harm.value)
+            known = own is not None and own.corrects and not math.isnan(row.harm.value)
             found.append(row.corrected_harm(own.corrected) if own and known else None)
         return found
 
@@ -175,7 +176,19 @@ def evidence(
         for reply in replies(connection, run, ended_early=False)
         if reply.key in verdicts and reply.variant == variant and (loaded is None or reply.loaded is loaded)
     ]
-    return Evidence(members, verdicts, labels)
+    return Evidence(members, verdicts, _weighted(labels, strata_of(connection, run), members))
+
+
+def _weighted(labels: Labels, strata: Strata, members: Sequence[Reply]) -> Labels:
+    """Labels with the weights that all rounds together call for, in place of those that came with them."""
+    weights = strata.weights(members, label_weights(labels))
+    return {key: [(who, label, weights.get(key, 1.0)) for who, label, _ in some] for key, some in labels.items()}
+
+
+def label_weights(labels: Labels) -> dict[str, float]:
+    """The weights that came with labels, by key; those of replies that nobody could judge are left out."""
+    said = counts_as_harm("strict")
+    return {key: _weight(some) for key, some in labels.items() if any(label in said for _, label, _ in some)}
 
 
 def cell(

@@ -19,6 +19,8 @@ from cultev.harm.queue import draw
 from cultev.harm.replies import Reply, replies
 from cultev.harm.respondents import MIXED, KnowingJudge, Respondent
 from cultev.harm.selftest import REPLY_TOKENS
+from cultev.harm.summary import judged as outcomes
+from cultev.harm.summary import summarise
 from cultev.harm.verdicts import JudgeId, VerdictJournal, needs_judge
 from cultev.suite.store import Suite
 
@@ -33,6 +35,8 @@ class Demonstration:
     labelled: int
     harmful: float
     """True share of harmful replies among the judged ones to loaded questions."""
+    good: float
+    """True share of good replies among all."""
 
 
 def demonstrate(file: Path, suites: Sequence[Suite], *, errs: float, labels: int) -> Demonstration:
@@ -56,20 +60,21 @@ def demonstrate(file: Path, suites: Sequence[Suite], *, errs: float, labels: int
         judged = [r for r in replies(connection, run.id, ended_early=False) if needs_judge(r)]
     truth, machine = KnowingJudge(planned), KnowingJudge(planned, errs)
     with VerdictJournal(file) as journal:
-        _keep(journal, JudgeId.of(machine, "model"), machine, judged, {})
+        _keep(journal, JudgeId.of(machine, "model"), machine, judged)
         drawn = draw(journal.connection, run.id, labels, loaded=None)
-        weights = {str(d.reply.key): d.weight for d in drawn}
-        _keep(journal, JudgeId.people("people who know"), truth, [d.reply for d in drawn], weights)
+        _keep(journal, JudgeId.people("people who know"), truth, [d.reply for d in drawn])
     loaded = [truth.verdict(r.question, r.response).label for r in judged if r.loaded]
-    return Demonstration(run.id, len(judged), len(drawn), loaded.count("harmful") / max(1, len(loaded)))
+    known = {str(r.key): truth.verdict(r.question, r.response) for r in judged}
+    with closing(sqlite3.connect(file)) as connection:
+        (whole,) = summarise(outcomes(connection, run.id, known))
+    harmful = loaded.count("harmful") / max(1, len(loaded))
+    return Demonstration(run.id, len(judged), len(drawn), harmful, whole.good.value)
 
 
-def _keep(
-    journal: VerdictJournal, who: JudgeId, judge: KnowingJudge, some: Sequence[Reply], weights: dict[str, float]
-) -> None:
+def _keep(journal: VerdictJournal, who: JudgeId, judge: KnowingJudge, some: Sequence[Reply]) -> None:
     said = []
     for reply in some:
         verdict = replace(judge.verdict(reply.question, reply.response), key=str(reply.key))
-        said.append((verdict, reply.response_sha256, weights.get(verdict.key, 1.0)))
+        said.append((verdict, reply.response_sha256, 1.0))
     journal.add_judge(who)
     journal.keep_verdicts(who, said)

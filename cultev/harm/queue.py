@@ -1,41 +1,38 @@
 """Which replies people should judge, so that few labels say much about a judge.
 
 Replies are drawn within strata of culture x verdict, as equally as there are enough, since harm is rare and a plain
-sample would hold little of it; each carries the weight that undoes this. Replies on which judges differ are a stratum
-of their own, drawn twice as densely, and stand first.
+sample would hold little of it; ``calibrate`` undoes this with weights (see ``strata``). Labels of earlier rounds count
+towards a stratum's share. Replies on which judges differ are a stratum of their own, drawn twice as densely, and stand
+first.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from cultev.harm.judges.base import Verdict
-from cultev.harm.jury import jury
 from cultev.harm.replies import Reply, replies
-from cultev.harm.verdicts import first_variant, judges_of, labels_of, needs_judge, of_run, verdicts_by
+from cultev.harm.strata import DIVIDED, Place, Strata, strata_of
+from cultev.harm.verdicts import first_variant, labels_of, needs_judge
 
 COLUMNS = (
-    "key", "response_sha256", "culture", "language", "area", "conversation", "question", "response", "weight",
-    "verdict", "refusal", "note",
+    "key", "response_sha256", "culture", "language", "area", "conversation", "question", "response", "verdict",
+    "refusal", "note",
 )  # fmt: skip
 """Columns of the sheet; people fill in the last three."""
-
-DIVIDED = "divided"
-"""The stratum of replies that judges differ on."""
 
 DIVIDED_TIMES = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A reply for people to judge: it stands for ``weight`` replies of its stratum."""
+    """A reply for people to judge."""
 
     reply: Reply
-    weight: float
     divided: bool
 
     def row(self) -> dict[str, object]:
@@ -52,7 +49,6 @@ class Drawn:
             "conversation": as_text(earlier),
             "question": as_text(self.reply.question),
             "response": as_text(self.reply.response),
-            "weight": round(self.weight, 6),
             "verdict": "",
             "refusal": "",
             "note": "",
@@ -69,45 +65,46 @@ def draw(connection: sqlite3.Connection, run: str, n: int, seed: int = 0, *, loa
 
     ``loaded``: replies to loaded questions (True), to their harmless twins (False), or to both (None).
     """
-    seats = [s for s in judges_of(connection, run) if s.decides]
-    verdicts = of_run(connection, run)
-    divided = set(jury([verdicts_by(connection, run, s.id) for s in seats]).queue) if len(seats) > 1 else set()
     done = labels_of(connection, run)
     variant = first_variant(connection, run)
-    open_replies: dict[str, Reply] = {}
+    held: dict[str, Reply] = {}
     for reply in replies(connection, run, ended_early=False):
         wanted = reply.variant == variant and (loaded is None or reply.loaded is loaded)
-        if wanted and reply.key and reply.key not in done and needs_judge(reply):
-            open_replies.setdefault(reply.key, reply)
-    return sample(list(open_replies.values()), verdicts, divided, n, seed)
+        if wanted and reply.key and needs_judge(reply):
+            held.setdefault(reply.key, reply)
+    return sample(list(held.values()), strata_of(connection, run), n, seed, done=done)
 
 
-def sample(
-    held: Sequence[Reply], verdicts: Mapping[str, Verdict], divided: set[str], n: int, seed: int = 0
-) -> list[Drawn]:
-    """Draw from strata of culture x verdict (see the module), with weights = stratum's size / drawn from it."""
-    strata: dict[tuple[str, str], list[Reply]] = {}
+def sample(held: Sequence[Reply], strata: Strata, n: int, seed: int = 0, *, done: Collection[str] = ()) -> list[Drawn]:
+    """Draw up to n of the replies whose key is not ``done``, from strata as equally as may be with those that are."""
+    open_replies: dict[Place, list[Reply]] = {}
+    before: Counter[Place] = Counter()
     for reply in held:
-        verdict = verdicts.get(str(reply.key))
-        label = DIVIDED if reply.key in divided else verdict.label if verdict else "unjudged"
-        strata.setdefault((reply.culture, label), []).append(reply)
-    shares = _shares({place: len(members) for place, members in strata.items()}, n)
+        place = strata.place(reply)
+        if reply.key in done:
+            before[place] += 1
+        else:
+            open_replies.setdefault(place, []).append(reply)
+    shares = _shares({place: len(members) for place, members in open_replies.items()}, n, before)
     generator = np.random.default_rng(seed)
     drawn = []
-    for place in sorted(strata):
-        members, count = strata[place], shares[place]
-        picked = generator.permutation(len(members))[:count]
-        drawn += [Drawn(members[i], len(members) / count, place[1] == DIVIDED) for i in picked]
+    for place in sorted(open_replies):
+        members = open_replies[place]
+        picked = generator.permutation(len(members))[: shares[place]]
+        drawn += [Drawn(members[i], place[1] == DIVIDED) for i in picked]
     order = generator.permutation(len(drawn))
     return sorted((drawn[i] for i in order), key=lambda d: not d.divided)
 
 
-def _shares(sizes: Mapping[tuple[str, str], int], n: int) -> dict[tuple[str, str], int]:
-    """How many to draw from each stratum: one by one to whichever has the fewest for its due, until n or all."""
+def _shares(sizes: Mapping[Place, int], n: int, before: Mapping[Place, int]) -> dict[Place, int]:
+    """How many to draw from each stratum: one by one to whichever has the fewest for its due, until n or all.
+
+    ``before``: labels that a stratum has already.
+    """
     shares = dict.fromkeys(sizes, 0)
     due = {place: DIVIDED_TIMES if place[1] == DIVIDED else 1 for place in sizes}
     for _ in range(min(n, sum(sizes.values()))):
         left = [place for place in sizes if shares[place] < sizes[place]]
-        poorest = min(left, key=lambda place: (shares[place] / due[place], place))
+        poorest = min(left, key=lambda place: ((before.get(place, 0) + shares[place]) / due[place], place))
         shares[poorest] += 1
     return shares

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cultev.harm.calibrate import Calibration, Evidence, evidence
+from cultev.harm.good import good_by_people
 from cultev.harm.summary import Judged, Summary, Verdict, judged
 from cultev.harm.verdicts import of_run
 from cultev.stats.estimate import Estimate
@@ -24,6 +25,8 @@ class Told:
     """The judge and people on replies to loaded questions; None where nothing is judged."""
     calibration: Calibration | None
     """The judge against people over all of these."""
+    good: Estimate | None
+    """The share of good replies as people correct it; None where they can't."""
 
     @property
     def plain(self) -> list[Judged]:
@@ -63,4 +66,5 @@ def told_of(connection: sqlite3.Connection, head: dict[str, Any], judge: str | N
     known = evidence(connection, run, judge=judge) if verdicts else None
     calibrations = known.cells((), "loose") if known else []
     found = list(judged(connection, run, verdicts))
-    return Told(head, found, verdicts, known, calibrations[0] if calibrations else None)
+    good = good_by_people(connection, run, found) if verdicts else None
+    return Told(head, found, verdicts, known, calibrations[0] if calibrations else None, good)

@@ -68,21 +68,25 @@ def mean_words(mean: Mean) -> str:
     return percent(mean.value) + ("" if math.isnan(mean.low) else f" ({percent(mean.low)} - {percent(mean.high)})")
 
 
-def overall_table(summary: Summary, corrected: Estimate | None = None) -> Table:
+def overall_table(summary: Summary, corrected: Estimate | None = None, good: Estimate | None = None) -> Table:
     """One line a rate: what it is a share of, n, value, interval.
 
     ``corrected``: the harm rate put right by people's labels, of all loaded questions like the judge's own above it,
-    which is marked as such then.
+    which is marked as such then. ``good``: the share of good replies put right by them; where people correct harm only,
+    the line says that it is not.
     """
+    right = {"harm": corrected, "good": good}
     table = _table(("", "left"), *((heading, "right") for heading in ("n", "share", "95 % interval")))
     for measure in MEASURES:
         e = getattr(summary, measure)
         style = "bold" if measure == "good" else "dim" if e.n < ENOUGH else ""
-        own = ", by the judge" if corrected and isinstance(e, Share) else ""
+        own = ", by the judge" if (corrected or good) and isinstance(e, Share) else ""
+        if own and measure == "good" and not good:
+            own += ", not corrected"
         table.add_row(WORDS[measure] + own, str(e.n), _percent(e), _ends(e), style=style)
-        if measure == "harm" and corrected:
-            told = (str(corrected.n), percent(corrected.value) or "-", _ends(corrected))
-            table.add_row("  the same, corrected by people", *told, style="bold")
+        if told := right.get(measure):
+            words = (str(told.n), percent(told.value) or "-", _ends(told))
+            table.add_row("  the same, corrected by people", *words, style="bold")
     return table
 
 

@@ -49,6 +49,7 @@ def run_record(told: Told, by: Sequence[str] = ()) -> dict[str, Any]:
         "any_of_samples": None,
         "published": None,
         "corrected_harm": None,
+        "corrected_good": None,
         "robustness": {
             "changes": [change_row(c) for c in changes(told.found, head["protocol"]["variants"])],
             **_ways_rows(told),
@@ -69,6 +70,8 @@ def run_record(told: Told, by: Sequence[str] = ()) -> dict[str, Any]:
         record["corrected_harm"] = {
             "value": c.value, "low": c.low, "high": c.high, "n": c.n, "labelled": calibration.labelled,
         }  # fmt: skip
+    if g := told.good:
+        record["corrected_good"] = {"value": g.value, "low": g.low, "high": g.high, "n": g.n}
     return record
 
 

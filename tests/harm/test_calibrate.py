@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cultev.errors import UsageError
 from cultev.harm.calibrate import LEAST_LABELS, calibrate, evidence
 from cultev.harm.judges.base import Exchange, Label, Verdict
-from cultev.harm.queue import DIVIDED, as_text, draw, sample
-from cultev.harm.replies import replies
+from cultev.harm.queue import as_text, draw, sample
+from cultev.harm.replies import Reply, replies
+from cultev.harm.strata import DIVIDED, Strata, strata_of
 from cultev.harm.summary import judged as outcomes
 from cultev.harm.summary import summarise
 from cultev.harm.verdicts import JudgeId, VerdictJournal, of_run
+from cultev.stats.corrected import Judged, corrected_rate
 from tests.harm.test_verdicts import Reader, judged
 from tests.harm.worlds import HATE, harm_run, share
 
@@ -39,7 +43,7 @@ def label_as_people(db: Path, run: str, n: int, who: str = "ann") -> None:
         for drawn in draw(journal.connection, run, n):
             key = str(drawn.reply.key)
             label: Label = "harmful" if HATE in drawn.reply.response else "safe"
-            journal.keep_verdicts(person, [(Verdict(key, label), drawn.reply.response_sha256, drawn.weight)])
+            journal.keep_verdicts(person, [(Verdict(key, label), drawn.reply.response_sha256, 1.0)])
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +135,7 @@ def test_every_cell_needs_labels_of_its_own(tmp_path: Path) -> None:
 
 def test_a_row_is_corrected_by_its_own_labels_alone(tmp_path: Path) -> None:
     """All of alpha is labelled and a few of beta: the run's labels are many enough, beta's own are not."""
-    db, run = harm_run(tmp_path, 100)
+    db, run = harm_run(tmp_path, 300)
     judged(db, run, Erring("erring"))
     labelled = 0
     with VerdictJournal(db) as journal:
@@ -199,14 +203,19 @@ def test_the_sheet_puts_divided_replies_first_and_weights_undo_the_draw(tmp_path
         drawn = draw(connection, run, 40)
         everything = draw(connection, run, 10_000)
         again = draw(connection, run, 40)
+        strata = strata_of(connection, run)
     connection.close()
     assert [d.reply.key for d in drawn] == [d.reply.key for d in again]
     first = [d.divided for d in drawn]
     assert any(first) and not all(first)
     assert first == sorted(first, reverse=True)
     assert len(drawn) == 40
-    assert {d.weight for d in everything} == {1.0}
-    assert sum(d.weight for d in drawn) == pytest.approx(len(everything))
+    members = [d.reply for d in everything]
+    all_weights, weights = (
+        strata.weights(members, {str(d.reply.key): 1.0 for d in some}) for some in (everything, drawn)
+    )
+    assert set(all_weights.values()) == {1.0}
+    assert sum(weights.values()) == pytest.approx(len(everything))
     assert drawn[0].row()["verdict"] == ""
     assert "two" not in str(drawn[0].row())
     assert DIVIDED not in str(drawn[0].row())
@@ -218,7 +227,7 @@ def test_rare_verdicts_are_drawn_more_densely(tmp_path: Path) -> None:
         held = list(replies(connection, run))
     connection.close()
     verdicts = {str(r.key): Verdict(str(r.key), "harmful" if HATE in r.response else "safe") for r in held}
-    drawn = sample(held, verdicts, set(), 24)
+    drawn = sample(held, Strata(verdicts), 24)
     harmful = sum(HATE in d.reply.response for d in drawn)
     assert harmful == 12
 
@@ -227,3 +236,99 @@ def test_rare_verdicts_are_drawn_more_densely(tmp_path: Path) -> None:
 def test_no_cell_of_the_sheet_is_a_formula(text: str) -> None:
     assert as_text(text) == "'" + text
     assert as_text("a=b") == "a=b"
+
+
+REPEATED = 100
+HARM = {"harmful": 1.0, "borderline": 0.0, "safe": 0.0}
+
+
+def in_rounds(held: Sequence[Reply], strata: Strata, rounds: Sequence[int]) -> set[str]:
+    done: set[str] = set()
+    for seed, n in enumerate(rounds):
+        done |= {str(d.reply.key) for d in sample(held, strata, n, seed, done=done)}
+    return done
+
+
+def culture_of(n: int, culture: str, reply: Reply) -> list[Reply]:
+    return [replace(reply, culture=culture, key=f"{culture}-{i}") for i in range(n)]
+
+
+def a_reply(tmp_path: Path) -> Reply:
+    db, run = harm_run(tmp_path, 4)
+    with sqlite3.connect(db) as connection:
+        reply = next(r for r in replies(connection, run) if r.loaded)
+    connection.close()
+    return reply
+
+
+@pytest.mark.parametrize("rounds", [[400], [100] * 4, [50] * 8, [50] * 16])
+def test_labels_of_many_rounds_cover_the_truth(tmp_path: Path, rounds: Sequence[int]) -> None:
+    """Harm is rare in most cultures and common in some: a round's own weights make the common ones count again."""
+    generator = np.random.default_rng(1)
+    held = [r for c in range(16) for r in culture_of(70, f"c{c:02}", a_reply(tmp_path))]
+    covered, off = [], []
+    for _ in range(REPEATED):
+        bad = {str(r.key): generator.random() < (0.02 if r.culture < "c12" else 0.7) for r in held}
+        found = {
+            k: Verdict(k, "harmful" if generator.random() < (0.5 if b else 0.05) else "safe") for k, b in bad.items()
+        }
+        strata = Strata(found)
+        weights = strata.weights(held, dict.fromkeys(in_rounds(held, strata, rounds), 1.0))
+        keys = list(bad)
+        human = np.array([float(bad[k]) if k in weights else math.nan for k in keys])
+        data = Judged.of(
+            np.array([found[k].label for k in keys]), human, None, np.array([weights.get(k, 1.0) for k in keys])
+        )
+        estimate, truth = corrected_rate(data, HARM), sum(bad.values()) / len(bad)
+        covered.append(estimate.low <= truth <= estimate.high)
+        off.append(estimate.value - truth)
+    assert np.mean(covered) >= 0.93
+    assert abs(np.mean(off)) < 0.01
+
+
+def test_a_later_round_goes_where_labels_are_missing(tmp_path: Path) -> None:
+    held = [r for c in ("alpha", "beta") for r in culture_of(40, c, a_reply(tmp_path))]
+    strata = Strata({str(r.key): Verdict(str(r.key), "safe") for r in held})
+    drawn = sample(held, strata, 20, done={f"alpha-{i}" for i in range(20)})
+    assert {d.reply.culture for d in drawn} == {"beta"}
+
+
+def test_weights_within_a_stratum(tmp_path: Path) -> None:
+    """A label stands for its stratum; people's own weights count within it; a part without labels is stood for."""
+    held = culture_of(40, "alpha", a_reply(tmp_path)) + culture_of(20, "beta", a_reply(tmp_path))
+    found = {str(r.key): Verdict(str(r.key), "safe") for r in held}
+    labelled = {"alpha-0": 1.0, "alpha-1": 1.0, "alpha-2": 2.0, "beta-0": 1.0, "elsewhere": 1.0}
+    plain = Strata(found).weights(held, labelled)
+    assert plain == {"alpha-0": 10, "alpha-1": 10, "alpha-2": 20, "beta-0": 20}
+    # Another judge speaks of the first ten of alpha: labels from before it came are weighted by what each machine says.
+    other = {f"alpha-{i}": Verdict(f"alpha-{i}", "harmful") for i in range(1, 10)} | {
+        f"alpha-{i}": Verdict(f"alpha-{i}", "safe") for i in range(20, 40)
+    }
+    parted = Strata(found, [found, other]).weights(held, labelled)
+    assert sum(parted[f"alpha-{i}"] for i in range(3)) == pytest.approx(40)
+    assert parted["alpha-1"] + parted["alpha-2"] == pytest.approx(9 * 40 / 20)
+    assert parted["alpha-0"] == pytest.approx(11 * 40 / 20)
+
+
+def test_a_rate_is_shown_for_its_labels_and_not_for_what_it_is(tmp_path: Path) -> None:
+    """A narrow interval makes up for no labels, and a row in which people find no harm is not held back."""
+    db, run = harm_run(tmp_path, 200)
+    judged(db, run, Erring("erring"))
+    with VerdictJournal(db) as journal:
+        verdicts = of_run(journal.connection, run)
+        told = [r for r in replies(journal.connection, run) if r.loaded and r.key]
+        found = [r for r in told if verdicts[str(r.key)].label == "harmful"]
+        fine = [r for r in told if verdicts[str(r.key)].label == "safe"]
+        person = JudgeId.people("ann")
+        journal.add_judge(person)
+        said = [(Verdict(str(r.key), "safe"), r.response_sha256, 1.0) for r in (*found[:10], *fine)]
+        journal.keep_verdicts(person, said)
+        (few,) = calibrate(journal.connection, run)
+        assert few.corrected.high - few.corrected.low < 0.2 and not few.corrects and few.stamp
+        rows = summarise(outcomes(journal.connection, run, verdicts))
+        assert evidence(journal.connection, run).corrected(rows, ()) == [None]
+        journal.keep_verdicts(person, [(Verdict(str(r.key), "safe"), r.response_sha256, 1.0) for r in found[:20]])
+        (enough,) = calibrate(journal.connection, run)
+        assert enough.corrects and not enough.calibrated, "the judge's own rate stays an opinion"
+        (known,) = evidence(journal.connection, run).corrected(rows, ())
+    assert known and known.value == 0 and known.low == 0 < known.high
