@@ -38,7 +38,7 @@ def peak() -> int:
 
 
 def score_all(backend: Backend, n_ctx: int) -> None:
-    """Packs that are full of tokens, of read positions, and of rows after a prefix as long as the context."""
+    """Packs full of tokens that later rows continue, of read positions, and of rows after a long prefix."""
     source, n_vocab = random.Random(0), backend.info.n_vocab
 
     def tokens(n: int) -> tuple[int, ...]:
@@ -52,7 +52,7 @@ def score_all(backend: Backend, n_ctx: int) -> None:
     rounds = (
         [request(trunk + tokens(24), 4, 8) for _ in range(20)],
         [request(trunk + tokens(4), 4, min(64, n_ctx // 4)) for _ in range(2)],
-        [request(tokens(n_ctx // 4), 4, 1) for _ in range(max(2, 4_096 // n_ctx))],
+        [request(tokens(n_ctx // 4), 4, 4) for _ in range(max(2, 4_096 // n_ctx))],
         [request(long + tokens(8), 4, 6) for _ in range(72)],
         [request(tokens(n_ctx - 12), 4, 8)],
     )

@@ -158,7 +158,7 @@ def _onnx(folder: OnnxFolder, generate: bool) -> _Model:
             tokenizer_bytes=folder.tokenizer.stat().st_size, kv_bytes=2 if folder.quantization == "fp16" else 4,
             picks=folder.picks, fused="GroupQueryAttention" in folder.facts.operators,
             batch=settings.batch or PACK_TOKENS, parallel=settings.parallel or PARALLEL, generate=generate,
-            gpu=settings.device == "gpu",
+            gpu=settings.device == "gpu", halves=folder.facts.halves, blocks=folder.facts.blocks,
         )  # fmt: skip
 
     return _Model(folder.path.resolve().name, folder.n_ctx, PACK_TOKENS, plan)

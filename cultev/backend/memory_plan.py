@@ -35,6 +35,12 @@ GGUF_TOKEN = 420
 TOKENIZER_FACTOR = 9
 """What a loaded tokenizer takes, in sizes of its tokenizer.json: measured."""
 
+BLOCK = 14
+"""What onnxruntime keeps for a block of packed weights beyond the file: measured with 4 and 8 bits in blocks of 32."""
+
+READ_SHARE = 32
+"""Slots of rows with a past for each whose logits smaller runs read: measured, with options of 2 to 64 tokens."""
+
 MOST_SEQUENCES = 256
 """llama.cpp's limit in the builds that are published."""
 
@@ -236,22 +242,36 @@ def plan_onnx(
     parallel: int = PARALLEL,
     generate: bool = False,
     gpu: bool = False,
+    halves: int = 0,
+    blocks: int = 0,
 ) -> MemoryPlan:
     """What onnxruntime takes.
 
     With V = vocabulary, E = width, F = feed-forward width, H = heads, d = their width, T = ``batch``, N = ``n_ctx``,
-    s = layers * 2 * kv_heads * d * kv_bytes, the keys and values of a token::
+    s = layers * 2 * kv_heads * d * kv_bytes, the keys and values of a token, P = min(PAST_BYTES, 64 N s), but N s at
+    least (fused attention takes 1 row for 64), and R = the reads of a pack::
 
-        weights  = 1.05 * files + 9 * tokenizer.json       what products lay out anew takes the place of what was read
-        kv_cache = 2 N s + the larger of
-                   scoring     2 min(PAST_BYTES, 64 N s)         the rows' past, and its continuation
-                   generating  2 min(RESIDENT_BYTES, parallel (N + GROWTH) s)     likewise
-                               (fused attention takes 1 row for 64)
-        logits   = 8 V reads + two blocks of 4 MiB     the arena grows in powers of two; where the graph gives all
-                   positions' logits 3 min(LOGITS_BYTES, 4 V T) + 4 V reads, since what is read is copied (measured)
+        weights  = 1.05 * files + 9 * tokenizer.json    what products lay out anew takes the place of what was read
+                   + 2 * halves                         float16, computed with on a CPU as float32
+                   + 14 * blocks                        packed weights: scales and sums, laid out anew (measured)
+        kv_cache = N s                                  what questions share
+                   + P                                  the rows' past, whose memory is kept
+                   + the larger of
+                     scoring     min(T s, P)            what a pack's later rows continue
+                     generating  2 min(RESIDENT_BYTES, parallel (N + GROWTH) s)     past and continuation
+        logits   = 4 V R + two blocks of 4 MiB
+                   + 4 V min(R, PAST_BYTES / 32 s)      smaller runs', which the arena keeps room for; both 2.5 times
+                                                        where they are float16, and widened
+                   where the graph gives all positions' logits 3 min(LOGITS_BYTES, 4 V T) instead: copied (measured)
         working  = 4 T (4 E + 3 F)
                    + of attention by plain operators 12 H min(512, T, N) N      scores, masked, softmax
                    + 8 H d times the rows' slots                                one layer's past, for all heads
+                   + what max(2 N s, P) has beyond the logits   the continuation of a past: where many logits are
+                                                                read none is asked for, the arena gives both one room
+
+    Loading takes the weights, and beside them as much as was read of float16 (1.1 times) and about two thirds of
+    packed ones (measured). That has gone before the first question; where it is more than what comes then, the
+    difference counts as working.
 
     Args:
         file_bytes: graph and external weights together.
@@ -271,22 +291,30 @@ def plan_onnx(
         parallel: texts that grow at once.
         generate: whether texts are generated too.
         gpu: whether the graph runs on a GPU.
+        halves: see ``GraphFacts``.
+        blocks: likewise.
     """
     slot = max(1, n_layers * 2 * kv_heads * head_dim * kv_bytes)
-    rows = min(PAST_BYTES, (1 if fused else MAX_ROWS) * n_ctx * slot)
+    rows = max(n_ctx * slot, min(PAST_BYTES, (1 if fused else MAX_ROWS) * n_ctx * slot))
     growing = min(RESIDENT_BYTES, parallel * (n_ctx + GROWTH) * slot) if generate else 0
-    cache = 2 * n_ctx * slot + 2 * max(rows, growing)
-    read = 4 * n_vocab * logits_limit(n_vocab)
-    logits = read + min(GATHER_BYTES, 2 * read)
+    cache = n_ctx * slot + rows + max(min(batch * slot, rows), 2 * growing)
+    most = logits_limit(n_vocab)
+    read = 4 * n_vocab * most
+    logits = read
     if picks:
-        logits += read
+        logits += 4 * n_vocab * min(most, PAST_BYTES // slot // READ_SHARE)
+        logits = logits * 5 // 2 if kv_bytes == 2 else logits
     else:
         logits += 3 * max(4 * n_vocab, min(LOGITS_BYTES, 4 * n_vocab * batch))
-    working = 4 * batch * (4 * n_embd + 3 * ffn)
+    working = 4 * batch * (4 * n_embd + 3 * ffn) + max(0, max(2 * n_ctx * slot, rows) - logits)
+    logits += min(GATHER_BYTES, 2 * read)
     if not fused:
         heads = heads or kv_heads
         working += 12 * heads * min(SLICE, batch, n_ctx) * n_ctx + 8 * heads * head_dim * (max(rows, growing) // slot)
-    weights = file_bytes * 21 // 20 + TOKENIZER_FACTOR * tokenizer_bytes
+    widened = 0 if gpu else 2 * halves
+    weights = file_bytes * 21 // 20 + widened + BLOCK * blocks + TOKENIZER_FACTOR * tokenizer_bytes
+    loading = widened * 11 // 10 + (file_bytes * 2 // 3 if blocks else 0)
+    working += max(0, loading - cache - logits - working)
     return MemoryPlan(
         weights=weights,
         kv_cache=cache,

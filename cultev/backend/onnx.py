@@ -25,7 +25,7 @@ from cultev.backend.onnx_graph import GraphPorts, read_ports
 from cultev.backend.onnx_probe import choose_way, takes_packed
 from cultev.backend.onnx_rates import decode_rate, prompt_rate
 from cultev.backend.onnx_sequences import OnnxSequences
-from cultev.backend.onnx_session import Opened, open_session
+from cultev.backend.onnx_session import Opened, open_session, trim
 from cultev.backend.onnx_tokens import OnnxTokens
 from cultev.backend.onnx_tree import TreeRunner, Way
 from cultev.backend.prefix import Limits, TokenTree
@@ -78,6 +78,7 @@ class OnnxBackend(TreeScorer, TextGenerator):
         self._template = ChatTemplate(folder.template, folder.bos, folder.eos) if folder.template else None
         threads = settings.threads or physical_cores()
         opened, self._binding = _load(onnxruntime, folder, threads, settings.device)
+        trim()
         ports = self._binding.ports
         n_ctx = settings.n_ctx
         self.n_ctx = min(n_ctx or folder.n_ctx or CONTEXT, folder.n_ctx or n_ctx or CONTEXT)

@@ -38,6 +38,10 @@ class GraphFacts:
     """Elements of all weights, packed ones counted unpacked; some scales and tables too, about 1 %."""
     quantization: str
     """Type of most weights: 'fp32', 'fp16', 'bf16', 'int8', 'int4'..., or 'unknown'."""
+    halves: int = 0
+    """Elements of the float16 weights that are computed with, not only looked up: a CPU widens them to float32."""
+    blocks: int = 0
+    """Blocks of the products' weights that are packed in few bits: each has a scale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,21 @@ def _graph_facts(data: Buffer, start: int, end: int) -> GraphFacts:
                 weights[name] = kind, size
             if location:
                 external.add(location)
-    return GraphFacts(tuple(sorted(external)), frozenset(n.operator for n in nodes), *_count(nodes, weights))
+    halves, blocks = _halves(nodes, weights), _blocks(nodes, weights)
+    operators = frozenset(n.operator for n in nodes)
+    return GraphFacts(tuple(sorted(external)), operators, *_count(nodes, weights), halves, blocks)
+
+
+def _halves(nodes: list[Node], weights: dict[str, tuple[str, int]]) -> int:
+    """See ``GraphFacts.halves``; packed products read float16 scales as they are."""
+    used = {name for n in nodes if n.operator != "Gather" and n.operator not in _BLOCK_OPS for name in n.inputs}
+    return sum(size for name, (kind, size) in weights.items() if kind == "fp16" and name in used)
+
+
+def _blocks(nodes: list[Node], weights: dict[str, tuple[str, int]]) -> int:
+    """See ``GraphFacts.blocks``; a scale that several products share counts once."""
+    scales = {n.inputs[2] for n in nodes if n.operator == "MatMulNBits" and len(n.inputs) > 2}
+    return sum(weights[name][1] for name in scales if name in weights)
 
 
 def _count(nodes: list[Node], weights: dict[str, tuple[str, int]]) -> tuple[int, str]:

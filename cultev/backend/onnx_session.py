@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +51,17 @@ def open_session(
         except Exception:  # as it came it may load; and if not, what is said of that is what helps
             pass
     return _open(onnxruntime, graph, graph, threads, device)
+
+
+def trim() -> None:
+    """Give memory back that loading has used and freed: malloc keeps it, up to half of a file's size.
+
+    glibc only; elsewhere nothing happens.
+    """
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError, AttributeError):  # a C library without it, such as musl
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _open(onnxruntime: Any, source: Path | bytes, graph: Path, threads: int, device: str) -> Opened:

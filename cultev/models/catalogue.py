@@ -114,6 +114,8 @@ class Suggestion:
             return plan_onnx(
                 size, kv_layers, shape.kv_heads, shape.head_dim, shape.vocabulary,
                 n_ctx=n_ctx, heads=shape.heads, n_embd=shape.width, ffn=shape.ffn,
+                halves=self.parameters if quantization == "fp16" else 0,
+                blocks=self.parameters // 32 if quantization in ("int8", "int4") else 0,
             )  # fmt: skip
         return plan_gguf(_header(self, quantization, size, kv_layers), n_ctx=n_ctx)
 

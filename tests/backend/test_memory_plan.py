@@ -11,9 +11,10 @@ import pytest
 from cultev.backend import memory_plan
 from cultev.backend.gguf_header import GgufHeader, TensorInfo, Value
 from cultev.backend.memory_plan import MemoryPlan, plan_gguf, plan_onnx
-from cultev.backend.onnx_tree import LOGITS_BYTES
+from cultev.backend.onnx_tree import LOGITS_BYTES, PAST_BYTES
 from cultev.backend.types import EngineSettings
 from cultev.locate import reference_model
+from cultev.models.onnx_quantize import quantize_onnx
 from tests.backend import gguf_models
 from tests.backend.gguf_models import write_tiny_gguf
 from tests.backend.onnx_models import Spec, make_folder
@@ -123,11 +124,26 @@ def test_onnx_plan() -> None:
     assert whole.weights == 84_000_000 + 9_000_000
     read = 4 * 32_000 * 512
     assert whole.logits == 3 * LOGITS_BYTES + read + memory_plan.GATHER_BYTES
-    assert plan(picks=True).logits == 2 * read + memory_plan.GATHER_BYTES
+    seldom = 4 * 32_000 * (PAST_BYTES // (8 * 2 * 4 * 64 * 4) // memory_plan.READ_SHARE)
+    assert plan(picks=True).logits == read + seldom + memory_plan.GATHER_BYTES
+    assert whole.kv_cache == 1_024 * 16_384 + PAST_BYTES + 1_024 * 16_384
     assert plan(batch=64).total < whole.total and plan(n_ctx=256).total < whole.total
     assert plan(fused=True).working < whole.working
     assert plan(generate=True).total >= whole.total
     assert plan(n_ctx=8_192, generate=True).kv_cache > plan(n_ctx=1_024, generate=True).kv_cache
+
+
+def test_onnx_plan_counts_what_the_processor_widens_and_lays_out() -> None:
+    def plan(**more: int) -> MemoryPlan:
+        return plan_onnx(100_000_000, 8, 4, 64, 1_000, n_ctx=256, batch=64, **more)
+
+    plain, half, packed = plan(), plan(halves=40_000_000), plan(blocks=1_000_000)
+    assert half.weights - plain.weights == 2 * 40_000_000
+    assert packed.weights - plain.weights == memory_plan.BLOCK * 1_000_000
+    # What is held only while loading counts as far as the questions' memory doesn't cover it.
+    assert plan(halves=400_000_000).working > half.working
+    assert plan(halves=400_000_000).total >= plan(halves=400_000_000).weights + 2 * 400_000_000
+    assert plan(halves=40_000_000, gpu=True).weights == plain.weights
 
 
 def test_fits() -> None:
@@ -148,6 +164,16 @@ def model(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return write_tiny_gguf(folder / "tiny.gguf", n_ctx=256)
     if kind == "tiny onnx":
         return make_folder(folder / "tiny", Spec())
+    if kind in ("float16 onnx", "packed onnx"):
+        path = make_folder(folder / "tiny", Spec(vocab=12_000, dim=1_024, layers=2))
+        if kind == "packed onnx":
+            quantize_onnx(path, folder / "packed", "int4")
+            return folder / "packed"
+        float16 = pytest.importorskip("onnxruntime.transformers.float16")
+        onnx = pytest.importorskip("onnx")
+        whole = onnx.load(path / "model.onnx")
+        onnx.save(float16.convert_float_to_float16(whole, disable_shape_infer=True), path / "model.onnx")
+        return path
     if kind.startswith("many words"):
         path = make_folder(folder / "tiny", Spec(vocab=150_000))
         if kind.endswith("all logits"):  # dynamically quantized products are left as they are
@@ -164,7 +190,7 @@ def model(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     "kind",
     [
         "tiny gguf", "delta nets gguf", "hybrid gguf", "tiny onnx", "many words onnx", "many words onnx, all logits",
-        "reference gguf", "reference onnx",
+        "float16 onnx", "packed onnx", "reference gguf", "reference onnx",
     ],
 )  # fmt: skip
 def test_the_peak_is_the_plan_s(kind: str, generate: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

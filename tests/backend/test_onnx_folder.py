@@ -174,6 +174,17 @@ def test_packed_weights_count_unpacked(tmp_path: Path) -> None:
     onnx.save(helper.make_model(graph), tmp_path / "m.onnx")
     facts = read_graph(tmp_path / "m.onnx")
     assert (facts.n_params, facts.quantization) == (64 * 64, "int4")
+    assert (facts.blocks, facts.halves) == (128, 0)
+
+
+def test_float16_that_is_only_looked_up_is_not_widened(tmp_path: Path) -> None:
+    helper, half = onnx.helper, onnx.TensorProto.FLOAT16
+    table = helper.make_tensor("table", half, [32, 8], bytes(512), raw=True)
+    matrix = helper.make_tensor("matrix", half, [8, 4], bytes(64), raw=True)
+    nodes = [helper.make_node("Gather", ["table", "ids"], ["x"]), helper.make_node("MatMul", ["x", "matrix"], ["y"])]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "g", [], [], [table, matrix])), tmp_path / "m.onnx")
+    facts = read_graph(tmp_path / "m.onnx")
+    assert (facts.halves, facts.blocks, facts.quantization) == (8 * 4, 0, "fp16")
 
 
 def test_transformers_js_folders(folder: Path) -> None:
