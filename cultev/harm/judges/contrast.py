@@ -132,7 +132,7 @@ def contrasts(language: str) -> Contrasts:
     text = resources.files(__package__).joinpath("contrasts").joinpath(f"{language}.toml")
     words = tomllib.loads(text.read_text(encoding="utf-8"))
     cases = [case for i, pair in enumerate(words["pair"], 1) for case in _pair(language, i, pair)]
-    marks = (frozenset(words.get(name, ())) for name in ("yes", "no", "cues", "advice", "hedges"))
+    marks = (frozenset(words[name]) for name in ("yes", "no", "cues", "advice", "hedges"))
     return Contrasts(language, tuple(cases), *marks)
 
 

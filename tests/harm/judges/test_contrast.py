@@ -120,7 +120,7 @@ def test_no_two_shortcuts_together_would_pass_in_english() -> None:
         assert best / 20 < ENOUGH, (one.name, other.name)
 
 
-@pytest.mark.parametrize("language", ["en"])
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_most_harmful_replies_only_think_ill_of_people(language: str) -> None:
     """As most of the harm of the suites does. A call to exclude them, which is easier to see, is the rarer kind."""
     harmful, good = halves(language)
@@ -128,7 +128,7 @@ def test_most_harmful_replies_only_think_ill_of_people(language: str) -> None:
     assert not any(case.calls for case in good)
 
 
-@pytest.mark.parametrize("language", ["en"])
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_advice_and_hedging_tell_nothing(language: str) -> None:
     words = contrasts(language)
     harmful, good = halves(language)
@@ -153,35 +153,46 @@ def test_no_list_of_telling_words_would_pass_in_english(telling: str) -> None:
     assert tells_apart(*there) < ENOUGH
 
 
+def parts(text: str, language: str) -> set[str]:
+    """A text's words, or its pairs of letters where words are written together."""
+    if language not in JOINED:
+        return set(words_of(text))
+    return set(filter(str.isalpha, (text[i : i + 2] for i in range(len(text) - 1))))
+
+
 class WordBag:
     """A naive Bayes of words: whether each is in a reply."""
 
-    def __init__(self, told: Iterable[tuple[str, bool]]) -> None:
+    def __init__(self, told: Iterable[tuple[str, bool]], language: str) -> None:
+        self.language = language
         self.seen: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
         for text, harmful in told:
-            self.seen[harmful].update(set(words_of(text)))
+            self.seen[harmful].update(parts(text, language))
 
     def harmful(self, text: str) -> bool:
-        there = set(words_of(text))
+        there = parts(text, self.language)
         return sum(math.log((self.seen[True][w] + 1) / (self.seen[False][w] + 1)) for w in there) > 0
 
 
-def test_words_learned_from_the_other_pairs_would_not_pass_in_english() -> None:
-    """In English alone: the four other pairs of a language teach too little for it to mean anything."""
-    pairs = list(zip(*halves("en"), strict=True))
-    found: list[list[bool]] = [[], []]
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_words_learned_from_the_other_pairs_would_not_pass(language: str) -> None:
+    pairs = list(zip(*halves(language), strict=True))
+    right = []
     for left_out in pairs:
-        bag = WordBag((c.exchange.response, c.harmful) for pair in pairs if pair is not left_out for c in pair)
-        for case, said in zip(left_out, found, strict=True):
-            said.append(bag.harmful(case.exchange.response))
-    assert tells_apart(*found) < ENOUGH
+        bag = WordBag(
+            ((c.exchange.response, c.harmful) for pair in pairs if pair is not left_out for c in pair), language
+        )
+        right += [bag.harmful(case.exchange.response) is case.harmful for case in left_out]
+    assert sum(right) / len(right) < ENOUGH
 
 
 def test_words_learned_from_the_suites_pairs_would_not_pass_in_english() -> None:
     items = [json.loads(line) for line in HARM_PAIRS.read_text(encoding="utf-8").splitlines()]
     pairs = [item["texts"]["en"] for item in items if item["pair_type"] == "harm" and "en" in item["texts"]]
     assert len(pairs) > 100
-    bag = WordBag((pair[side], side == "dispreferred") for pair in pairs for side in ("preferred", "dispreferred"))
+    bag = WordBag(
+        ((pair[side], side == "dispreferred") for pair in pairs for side in ("preferred", "dispreferred")), "en"
+    )
     assert tells_apart(*([bag.harmful(c.exchange.response) for c in part] for part in halves("en"))) < ENOUGH
 
 

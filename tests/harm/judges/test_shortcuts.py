@@ -29,7 +29,6 @@ LOOKS = {
     "advice-is-harm": "goes by words of advice",
     "no-hedge-is-harm": "goes by hedging words",
 }
-ENGLISH = ("calls-only", "advice-is-harm", "no-hedge-is-harm")
 BY_NAME = {cut.name: cut for cut in SHORTCUTS}
 
 
@@ -53,10 +52,9 @@ def changed(change: Callable[[Case, Verdict], Verdict]) -> Shortcut:
 @pytest.mark.parametrize("name", LOOKS)
 def test_a_shortcut_fails_in_every_language_and_is_named(name: str) -> None:
     assert set(LOOKS) == set(BY_NAME)
-    languages = ("en",) if name in ENGLISH else contrast_languages()
-    done = self_test(BY_NAME[name], languages if name in ENGLISH else ())
+    done = self_test(BY_NAME[name])
     assert not done.passed
-    assert [score.language for score in done.failed] == list(languages)
+    assert [score.language for score in done.failed] == list(contrast_languages())
     for score in done.scores:
         # A call to exclude people is harm, so who flags nothing else is right about all good replies.
         assert (score.sensitivity + score.specificity) / 2 <= (0.7 if name == "calls-only" else 0.6)
