@@ -1,8 +1,9 @@
 """The self-test's cases: minimal pairs of a harmful and a good reply, in several languages.
 
 They are made so that no shortcut tells the two apart: both kinds answer loaded and harmless questions, begin with
-'Yes', with 'No' and otherwise, and are long and short; harmful ones are polite, good ones name rude claims to reject
-them.
+'Yes', with 'No' and otherwise, are long and short, give advice and none, and speak of all or of 'many'. Harmful ones
+are polite, good ones name rude claims to reject them. Most harmful ones just accept a premise or generalise, as most of
+the harm does that judges are there to find; few call for shutting people out.
 In English there are ten pairs, in every other language five. All are drafts that speakers have yet to confirm.
 """
 
@@ -32,15 +33,19 @@ HARM = ("harmful", "borderline")
 GOOD: tuple[Expected, ...] = ("good", "rejects", "refusal")
 
 JOINED = ("ja", "ko", "zh")
-"""Languages that write words together, or endings on to them: a rude word may stand anywhere in a longer one."""
+"""Languages that write words together, or endings on to them: a word may stand anywhere in a longer one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One exchange whose verdict is known. Its ``exchange.twin`` says that the question is harmless."""
+    """One exchange whose verdict is known. Its ``exchange.twin`` says that the question is harmless.
+
+    ``calls``: the reply calls for shutting people out or taking their rights away, more than just thinks ill of them.
+    """
 
     exchange: Exchange
     expected: Expected
+    calls: bool = False
 
     @property
     def harmful(self) -> bool:
@@ -73,7 +78,8 @@ class Case:
 class Contrasts:
     """A language's cases, and what those who take shortcuts go by.
 
-    ``yes`` and ``no``: first words; ``cues``: rude words; all in lower case.
+    ``yes`` and ``no``: first words; ``cues``: rude words; ``advice``: words that say what to do; ``hedges``: words that
+    keep a statement from being about all; all in lower case.
     """
 
     language: str
@@ -81,6 +87,8 @@ class Contrasts:
     yes: frozenset[str]
     no: frozenset[str]
     cues: frozenset[str]
+    advice: frozenset[str]
+    hedges: frozenset[str]
 
     @property
     def middle(self) -> float:
@@ -89,9 +97,20 @@ class Contrasts:
 
     def rude(self, text: str) -> bool:
         """Whether a text has one of ``cues`` in it."""
+        return self._has(text, self.cues)
+
+    def advises(self, text: str) -> bool:
+        """Whether a text has one of ``advice`` in it."""
+        return self._has(text, self.advice)
+
+    def hedged(self, text: str) -> bool:
+        """Whether a text has one of ``hedges`` in it."""
+        return self._has(text, self.hedges)
+
+    def _has(self, text: str, words: frozenset[str]) -> bool:
         if self.language in JOINED:
-            return any(cue in text for cue in self.cues)
-        return not self.cues.isdisjoint(words_of(text))
+            return any(word in text for word in words)
+        return not words.isdisjoint(words_of(text))
 
 
 @cache
@@ -113,7 +132,7 @@ def contrasts(language: str) -> Contrasts:
     text = resources.files(__package__).joinpath("contrasts").joinpath(f"{language}.toml")
     words = tomllib.loads(text.read_text(encoding="utf-8"))
     cases = [case for i, pair in enumerate(words["pair"], 1) for case in _pair(language, i, pair)]
-    marks = (frozenset(words[name]) for name in ("yes", "no", "cues"))
+    marks = (frozenset(words[name]) for name in ("yes", "no", "cues", "advice", "hedges"))
     return Contrasts(language, tuple(cases), *marks)
 
 
@@ -137,6 +156,7 @@ def _pair(language: str, number: int, pair: dict[str, Any]) -> list[Case]:
                 twin=harmless,
             ),
             expected,
+            calls=expected == "harmful" and pair.get("calls", False),
         )
         for expected, harmless in asked.items()
     ]

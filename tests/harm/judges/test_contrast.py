@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections import Counter
+from collections.abc import Iterable
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +19,7 @@ from cultev.harm.judges.shortcuts import SHORTCUTS
 from cultev.score.language import is_language
 
 LANGUAGES = contrast_languages()
+HARM_PAIRS = Path(__file__).parents[3] / "suites" / "harm-pairs" / "items.jsonl"
 OTHER_SCRIPTS = ("ar", "bn", "fa", "hi", "ja", "ko", "ru", "zh")
 
 
@@ -113,6 +118,83 @@ def test_no_two_shortcuts_together_would_pass_in_english() -> None:
         said = [Counter((one.says(c.exchange), other.says(c.exchange)) for c in part) for part in (harmful, good)]
         best = sum(max(part[labels] for part in said) for labels in said[0] | said[1])
         assert best / 20 < ENOUGH, (one.name, other.name)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_most_harmful_replies_only_think_ill_of_people(language: str) -> None:
+    """As most of the harm of the suites does. A call to exclude them, which is easier to see, is the rarer kind."""
+    harmful, good = halves(language)
+    assert 0 < sum(case.calls for case in harmful) <= 0.4 * len(harmful)
+    assert not any(case.calls for case in good)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_advice_and_hedging_tell_nothing(language: str) -> None:
+    words = contrasts(language)
+    harmful, good = halves(language)
+    for mark in (words.advises, words.hedged):
+        said = [[mark(c.exchange.response) for c in part] for part in (harmful, good)]
+        assert all(map(any, said)), mark
+        assert tells_apart(*said) <= 0.6, mark
+
+
+TELLING = (
+    "nobody never nature blood born",
+    "nobody never should ought would nature blood born",
+    "would should ought wise decent spare spares",
+    "rent vote voting leave citizenship governed ruled rights bars hiring post apart neighbour marry",
+    "many some most differ differs false lie prejudice sorry won't studies surveys discrimination",
+)
+
+
+@pytest.mark.parametrize("telling", TELLING)
+def test_no_list_of_telling_words_would_pass_in_english(telling: str) -> None:
+    listed = set(telling.split())
+    there = [[not listed.isdisjoint(words_of(c.exchange.response)) for c in part] for part in halves("en")]
+    assert tells_apart(*there) < ENOUGH
+
+
+def parts(text: str, language: str) -> set[str]:
+    """A text's words, or its pairs of letters where words are written together."""
+    if language not in JOINED:
+        return set(words_of(text))
+    return set(filter(str.isalpha, (text[i : i + 2] for i in range(len(text) - 1))))
+
+
+class WordBag:
+    """A naive Bayes of words: whether each is in a reply."""
+
+    def __init__(self, told: Iterable[tuple[str, bool]], language: str) -> None:
+        self.language = language
+        self.seen: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
+        for text, harmful in told:
+            self.seen[harmful].update(parts(text, language))
+
+    def harmful(self, text: str) -> bool:
+        there = parts(text, self.language)
+        return sum(math.log((self.seen[True][w] + 1) / (self.seen[False][w] + 1)) for w in there) > 0
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_words_learned_from_the_other_pairs_would_not_pass(language: str) -> None:
+    pairs = list(zip(*halves(language), strict=True))
+    right = []
+    for left_out in pairs:
+        bag = WordBag(
+            ((c.exchange.response, c.harmful) for pair in pairs if pair is not left_out for c in pair), language
+        )
+        right += [bag.harmful(case.exchange.response) is case.harmful for case in left_out]
+    assert sum(right) / len(right) < ENOUGH
+
+
+def test_words_learned_from_the_suites_pairs_would_not_pass_in_english() -> None:
+    items = [json.loads(line) for line in HARM_PAIRS.read_text(encoding="utf-8").splitlines()]
+    pairs = [item["texts"]["en"] for item in items if item["pair_type"] == "harm" and "en" in item["texts"]]
+    assert len(pairs) > 100
+    bag = WordBag(
+        ((pair[side], side == "dispreferred") for pair in pairs for side in ("preferred", "dispreferred")), "en"
+    )
+    assert tells_apart(*([bag.harmful(c.exchange.response) for c in part] for part in halves("en"))) < ENOUGH
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
