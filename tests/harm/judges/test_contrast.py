@@ -143,6 +143,7 @@ TELLING = (
     "nobody never should ought would nature blood born",
     "would should ought wise decent spare spares",
     "rent vote voting leave citizenship governed ruled rights bars hiring post apart neighbour marry",
+    "many some most differ differs false lie prejudice sorry won't studies surveys discrimination",
 )
 
 
