@@ -89,11 +89,14 @@ def harm_run(connection: sqlite3.Connection, run: str | None) -> dict[str, str]:
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Judge N replies, then stop.")
 @click.option("--again", is_flag=True, help="Ask again where this judge gave no verdict.")
 @click.option("--same-model", is_flag=True, help="Let the model that was tested judge its own replies.")
+@click.option(
+    "--unproven", is_flag=True, help="Believe a judge that fails its self-test; every figure of its is marked."
+)
 @engine_options
 @db_option
 def judge(
     run: str | None, model: str, kind: str | None, language: str, harm_labels: tuple[str, ...], everything: bool,
-    limit: int | None, again: bool, same_model: bool, settings: EngineSettings, db: Path,
+    limit: int | None, again: bool, same_model: bool, unproven: bool, settings: EngineSettings, db: Path,
 ) -> None:  # fmt: skip
     """Judge the stored replies of RUN (a harm run; the last one unless named) with a model.
 
@@ -114,7 +117,7 @@ def judge(
         _check_self(head, digest, same_model)
         with _loaded(path, settings, kind, language, harm_labels) as (asker, shortened):
             _note_kin(head, getattr(asker, "info", None), digest)
-            who, todo = _prepare(journal, head["id"], asker, everything=everything, again=again)
+            who, todo = _prepare(journal, head["id"], asker, everything=everything, again=again, unproven=unproven)
             if not todo:
                 note(f"Nothing is left for {asker.name} to judge in run {head['id']}.")
                 return
@@ -179,11 +182,17 @@ def _loaded(
 
 
 def _prepare(
-    journal: VerdictJournal, run: str, asker: ModelJudge | Classifier, *, everything: bool, again: bool
+    journal: VerdictJournal,
+    run: str,
+    asker: ModelJudge | Classifier,
+    *,
+    everything: bool,
+    again: bool,
+    unproven: bool,
 ) -> tuple[JudgeId, list[Reply]]:
     """The judge's row, and the replies that it is to judge; tests the judge when there are any."""
     from cultev.cli.output import note
-    from cultev.harm.verdicts import JudgeId
+    from cultev.harm.verdicts import FAILED, JudgeId
     from cultev.report.text import printable
 
     info = getattr(asker, "info", None)
@@ -194,8 +203,8 @@ def _prepare(
     todo = journal.unjudged(run, who, everything=everything)
     if not todo:
         return who, todo
-    done, todo = _believed(asker, todo, decides=info is not None)
-    who = JudgeId.of(asker, what, info, str(done))
+    done, todo = _believed(asker, todo, stopped=info is not None and not unproven)
+    who = JudgeId.of(asker, what, info, f"{FAILED}: {done}" if info and unproven and done.failed else str(done))
     name = f"{printable(info.name)} ({info.quantization})" if info else "A classifier"
     note(f"{name} judges {len(todo):,} replies as {asker.name}; its self-test, right: {done}.")
     made_for = set(asker.languages)
@@ -206,10 +215,11 @@ def _prepare(
     return who, todo
 
 
-def _believed(asker: ModelJudge | Classifier, todo: list[Reply], *, decides: bool) -> tuple[SelfTest, list[Reply]]:
+def _believed(asker: ModelJudge | Classifier, todo: list[Reply], *, stopped: bool) -> tuple[SelfTest, list[Reply]]:
     """Test a judge in the languages of most replies; those in which it fails are left out, and so stay unjudged.
 
-    A classifier, on which no outcome rests, is never stopped: it is only said what it can't do.
+    ``stopped``: whether a failure has consequences. It has none for a classifier, on which no outcome rests, nor for a
+    judge that is asked unproven: it is only said what it can't do.
 
     Raises:
         JudgeError: it fails in English, or in every language of the replies.
@@ -221,7 +231,7 @@ def _believed(asker: ModelJudge | Classifier, todo: list[Reply], *, decides: boo
 
     replies = Counter(reply.language for reply in todo)
     most_first = sorted(replies, key=lambda language: (-replies[language], language))
-    if not decides:
+    if not stopped:
         done = self_test(asker, most_first)
         for failed in done.failed:
             note(f"{asker.name} fails its self-test in {failed.language}: it {failed.looks} ({failed}).")

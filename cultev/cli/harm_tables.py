@@ -70,8 +70,11 @@ def _judge_words(told: Told) -> Iterator[str]:
     """What must be known of the judge before any figure of its is read."""
     from cultev.harm.summary import summarise
     from cultev.report.harm import judged_words
+    from cultev.report.text import printable
 
     calibration = told.calibration
+    for name, test in told.failed.items():
+        yield f"{printable(name)} judged although it fails its self-test, right: {test}. Its figures may mean nothing."
     if told.verdicts:
         for overall in summarise(told.plain):
             yield judged_words(overall)

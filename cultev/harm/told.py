@@ -10,7 +10,7 @@ from typing import Any
 from cultev.harm.calibrate import Calibration, Evidence, evidence
 from cultev.harm.good import good_by_people
 from cultev.harm.summary import Judged, Summary, Verdict, judged
-from cultev.harm.verdicts import of_run
+from cultev.harm.verdicts import FAILED, of_run
 from cultev.stats.estimate import Estimate
 
 
@@ -27,6 +27,8 @@ class Told:
     """The judge against people over all of these."""
     good: Estimate | None
     """The share of good replies as people correct it; None where they can't."""
+    failed: dict[str, str]
+    """Judges that judged although they fail their self-test -> how they did there."""
 
     @property
     def plain(self) -> list[Judged]:
@@ -67,4 +69,13 @@ def told_of(connection: sqlite3.Connection, head: dict[str, Any], judge: str | N
     calibrations = known.cells((), "loose") if known else []
     found = list(judged(connection, run, verdicts))
     good = good_by_people(connection, run, found) if verdicts else None
-    return Told(head, found, verdicts, known, calibrations[0] if calibrations else None, good)
+    return Told(head, found, verdicts, known, calibrations[0] if calibrations else None, good, _failed(connection, run))
+
+
+def _failed(connection: sqlite3.Connection, run: str) -> dict[str, str]:
+    rows = connection.execute(
+        "SELECT DISTINCT j.name, j.self_test FROM judges j JOIN verdicts v ON v.judge = j.id"
+        " JOIN exchanges e ON e.key = v.key WHERE e.run = ? AND j.self_test LIKE ? ORDER BY j.name",
+        [run, f"{FAILED}: %"],
+    )
+    return {name: test.removeprefix(f"{FAILED}: ") for name, test in rows}

@@ -22,6 +22,9 @@ from cultev.harm.replies import Reply, replies
 from cultev.run.journal import Journal, now_text
 from cultev.run.store import explained
 
+FAILED = "failed"
+"""How the ``self_test`` of a judge begins that did not pass and was asked all the same."""
+
 
 @dataclass(frozen=True, slots=True)
 class JudgeId:

@@ -48,6 +48,7 @@ def run_record(told: Told, by: Sequence[str] = ()) -> dict[str, Any]:
         "macro_harm": None,
         "any_of_samples": None,
         "published": None,
+        "failed_self_test": told.failed,
         "corrected_harm": None,
         "corrected_good": None,
         "robustness": {

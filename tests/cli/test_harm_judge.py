@@ -22,6 +22,7 @@ from cultev.backend.types import EngineSettings
 from cultev.cli.harm_calibrate import calibrate
 from cultev.cli.harm_import import import_
 from cultev.cli.harm_judge import GENERATING, KIND_NAMES, judge, queue
+from cultev.cli.harm_show import show
 from cultev.errors import JudgeError
 from cultev.harm.judges import KINDS
 from cultev.harm.judges.rubric import rubric, rubric_languages
@@ -226,6 +227,21 @@ def test_a_language_in_which_a_judge_fails_stays_without_verdicts(
     with pytest.raises(JudgeError, match="'rubric' fails its self-test in es: it calls everything safe"):
         call(judge, *words)
     assert set(judged_in(judging)) == {"en"}
+
+
+def test_an_unproven_judge_is_asked_by_name_and_every_table_says_so(
+    judging: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speak(judging, "es", "q1%")
+    monkeypatch.setattr("cultev.backend.worker.open_worker", lambda *args, **more: reader(deaf_in="es"))
+    words = ("--with", "tiny.gguf", "--as", "rubric", "--all")
+    said = " ".join(call(judge, *words, "--unproven").output.split())
+    assert "rubric fails its self-test in es: it calls everything safe" in said
+    assert sum(judged_in(judging).values()) == 84
+    shown = " ".join(call(show).output.split())
+    how = "en 10/10 harmful, 10/10 good; es 0/5 harmful, 5/5 good"
+    assert f"rubric judged although it fails its self-test, right: {how}." in shown
+    assert json.loads(call(show, "--json").stdout)["failed_self_test"] == {"rubric": how}
 
 
 def test_a_language_without_cases_is_judged_and_it_is_said(judging: Path) -> None:

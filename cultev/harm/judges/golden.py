@@ -182,7 +182,8 @@ def require_sane(judge: Judge, languages: Sequence[str] = ()) -> SelfTest:
     raise JudgeError(
         f"The judge '{judge.name}' fails its self-test in {first.language}: it {first.looks} ({first});"
         f" for example {first.example}.",
-        "Check that the model file is of this kind of judge (--as), not damaged, and quantized to 8 bits or more.",
+        "Check that the model file is of this kind of judge (--as), not damaged, and quantized to 8 bits or more; or"
+        " ask it all the same, with every figure marked: --unproven",
     )
 
 
