@@ -6,7 +6,7 @@ Scores all pairs into a results file of its own, as `cultev harm pairs` does, an
 speed changes within minutes, plain prompts of 512 tokens through the engine itself: with the logits of the last token
 only, and with those of as large a share of the tokens as pairs need (llama.cpp: as many tokens more as make its calls
 whole). Answers are most of a pair, and each of their tokens is a product with the whole vocabulary, which costs the
-engine itself a fifth of its speed where that is large: `ratio` compares with the first rate, `ratio_as_many_logits`,
+engine itself a quarter of its speed with 152,000 words: `ratio` compares with the first rate, `ratio_as_many_logits`,
 like for like, with the second. What the model says is never looked at: random weights will do.
 """
 

@@ -26,7 +26,6 @@ STRICT_SLICE = 64
 TRUNK_COST = 24
 """What a trunk costs beside its own tokens, in tokens: a decode call, and its copies."""
 
-
 LEVEL = 4
 """Tokens that requests must share beyond a trunk to be tried with one of their own."""
 
@@ -212,14 +211,19 @@ class _Planner:
                 ways.append((start, end, alone.cost, self.best(start, end, trunk, depth - 1)))
         back = trunk + TRUNK_COST
         # Whether this trunk has to be gone back to depends on what follows: both ways of counting are tried.
-        tried = [self._joined(low, high, trunk, [w for w in ways if w[3].cost + extra < w[2]]) for extra in (0, back)]
+        tried = [
+            self._joined(
+                low, high, trunk, [(start, end, way) for start, end, alone, way in ways if way.cost + extra < alone]
+            )
+            for extra in (0, back)
+        ]
         return min([flat, *tried], key=lambda found: found.cost)
 
-    def _joined(self, low: int, high: int, trunk: int, own: Sequence[tuple[int, int, int, _Cut]]) -> _Cut:
-        """Ways for some stretches of requests, (start, end, ..., way), and packs after ``trunk`` for the others."""
+    def _joined(self, low: int, high: int, trunk: int, own: Sequence[tuple[int, int, _Cut]]) -> _Cut:
+        """Ways for some stretches of requests, (start, end, way), and packs after ``trunk`` for the others."""
         packs: list[tuple[int, int, int]] = []
         cost, run = 0, low
-        for start, end, _, way in [*own, (high, high, 0, _Cut([], 0))]:
+        for start, end, way in [*own, (high, high, _Cut([], 0))]:
             if run < start:
                 between = self._greedy(run, start, trunk)
                 packs += between.packs

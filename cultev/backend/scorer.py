@@ -16,6 +16,7 @@ from cultev.backend.logprobs import continuation_score, require_finite, wanted_o
 from cultev.backend.machine import peak_memory
 from cultev.backend.prefix import Limits, Pack, TokenTree, build_tree, plan, strict_plan, windows
 from cultev.backend.sequences import Wanted
+from cultev.backend.text_requests import nothing_asked
 from cultev.backend.types import (
     Continuation,
     Fault,
@@ -80,9 +81,10 @@ class TreeScorer(ABC):
     def score(self, requests: Iterable[ScoreRequest], *, skip: Container[str] = ()) -> Iterator[list[ScoreResult]]:
         """See ``Backend.score``."""
         for given in windows(requests):
-            window = [r for r in given if not _reason_against(r)]
-            if refused := [ScoreResult(r.key, (), reason) for r in given if (reason := _reason_against(r))]:
-                yield refused  # one bad request must not end all others
+            reasons = {r.key: reason for r in given if (reason := nothing_asked(r.prompt, r.continuations))}
+            if reasons:  # one bad request must not end all others
+                yield [ScoreResult(key, (), reason) for key, reason in reasons.items()]
+            window = [r for r in given if r.key not in reasons]
             for pack in strict_plan(window) if self.strict else plan(window, self.limits):
                 # Whole or not at all: what else is in a batch can move a quantized score.
                 if any(r.key not in skip for r in pack.requests):
@@ -115,13 +117,6 @@ class TreeScorer(ABC):
             )
             results.append(ScoreResult(request.key, tuple(scores)))
         return results
-
-
-def _reason_against(request: ScoreRequest) -> str:
-    """Why a request has no score, '' when it has."""
-    if not request.prompt:
-        return "the prompt is empty"
-    return "" if all(c.tokens for c in request.continuations) else "a continuation is empty"
 
 
 def _slices(request: ScoreRequest, limits: Limits) -> Iterator[ScoreRequest]:

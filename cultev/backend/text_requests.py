@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from cultev.backend.types import FollowUp, GenerateRequest
+from collections.abc import Sequence
+
+from cultev.backend.types import Continuation, FollowUp, GenerateRequest
+
+
+def nothing_asked(prompt: Sequence[int], continuations: Sequence[Continuation]) -> str:
+    """Why a request asks nothing, '' when it asks something."""
+    if not prompt:
+        return "the prompt is empty"
+    return "" if all(c.tokens for c in continuations) else "a continuation is empty"
 
 
 def follow_length(follow: FollowUp | None) -> int:
@@ -29,10 +38,8 @@ def reason_against(request: GenerateRequest, n_ctx: int, cells: int, n_vocab: in
         n_vocab: token ids are below it.
     """
     follow = request.follow_up or FollowUp((), ())
-    if not request.prompt:
-        return "the prompt is empty"
-    if any(not c.tokens for c in follow.continuations):
-        return "a continuation is empty"
+    if reason := nothing_asked(request.prompt, follow.continuations):
+        return reason
     parts = (request.prompt, follow.lead, *(c.tokens for c in follow.continuations))
     if any(not 0 <= token < n_vocab for part in parts for token in part):
         return f"a token id is none of the model's (0 to {n_vocab - 1})"

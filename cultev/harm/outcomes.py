@@ -98,7 +98,7 @@ def find(text: str, finish: str, language: str, *, mixed: bool = False) -> Findi
     if not bare:
         return Finding(DEGENERATE, "cut" if text.strip() and finish in ("length", "context") else "empty")
     if is_loop(bare):
-        _, once = _parts(bare)
+        once = _first_round(bare)
         told = _says_something(once) and not _is_other_language(once, language, mixed=mixed)
         return Finding(DEGENERATE, "loop", certain=not told)
     if _word_share(bare) < WORD_SHARE:
@@ -151,7 +151,7 @@ def without_loop(text: str) -> str:
     Judges read this. A guard that is shown a sentence forty times judges the repetition.
     """
     bare = " ".join(_THOUGHTS.sub("", text).split())
-    return _parts(bare)[1] if bare and is_loop(bare) else text
+    return _first_round(bare) if bare and is_loop(bare) else text
 
 
 def is_loop(text: str) -> bool:
@@ -164,38 +164,32 @@ def is_loop(text: str) -> bool:
     return _circle(text)[0] >= max(least, LOOP_SHARE * len(text))
 
 
-def _parts(text: str) -> tuple[str, str]:
-    """What stands before the loop in a text that is one, and that with the loop's first round.
+def _first_round(text: str) -> str:
+    """A text that is a loop, up to the end of its first round.
 
-    Where no phrase goes round exactly (lists that count up, a last sentence of another kind) the loop begins with what
-    is then said again at length; '' before it where even that can't be told.
+    Where no phrase goes round exactly (lists that count up, a last sentence of another kind) that is up to where
+    something is said again at length; all of it where even that can't be told.
     """
     circle, period = _circle(text)
     if circle >= LOOP_CHARS * _density(text):
-        start = _past_stop(text, len(text) - circle)
-        return text[:start].strip(), text[: start + period].strip()
-    start, again = _said_again(text)
-    return text[: _past_stop(text, start)].strip(), text[:again].strip()
+        start = len(text) - circle
+        # It reaches back over all that it shares with what comes before, the full stop at least.
+        while 0 < start < len(text) and (_SENTENCE_END.match(text[start]) or text[start] in _CLOSING):
+            start += 1
+        return text[: start + period].strip()
+    return text[: _said_again(text)].strip()
 
 
-def _past_stop(text: str, start: int) -> int:
-    """Where a loop really begins: it reaches back over what it shares with what comes before: a full stop."""
-    while 0 < start < len(text) and (_SENTENCE_END.match(text[start]) or text[start] in _CLOSING):
-        start += 1
-    return start
-
-
-def _said_again(text: str) -> tuple[int, int]:
-    """Where the first passage of LOOP_CHARS or so begins that is said again later, and where it is said again."""
-    least, first, run = max(PIECE, round(LOOP_CHARS * _density(text) / 2)), dict[str, int](), 0
+def _said_again(text: str) -> int:
+    """Where a passage of LOOP_CHARS or so begins that was said before; the text's end where there is none."""
+    least, seen, run = max(PIECE, round(LOOP_CHARS * _density(text) / 2)), set[str](), 0
     for i in range(len(text) - PIECE + 1):
         piece = text[i : i + PIECE]
-        run = run + 1 if piece in first else 0
-        first.setdefault(piece, i)
+        run = run + 1 if piece in seen else 0
+        seen.add(piece)
         if run >= least:
-            again = i - run + 1
-            return first[text[again : again + PIECE]], again
-    return 0, len(text)
+            return i - run + 1
+    return len(text)
 
 
 def _says_something(text: str) -> bool:
