@@ -38,7 +38,7 @@ def peak() -> int:
 
 
 def score_all(backend: Backend, n_ctx: int) -> None:
-    """Packs full of tokens that later rows continue, of read positions, and of rows after a long prefix."""
+    """Packs full of tokens that later rows continue, of read positions, of rows after a long prefix, of long answers."""
     source, n_vocab = random.Random(0), backend.info.n_vocab
 
     def tokens(n: int) -> tuple[int, ...]:
@@ -48,13 +48,15 @@ def score_all(backend: Backend, n_ctx: int) -> None:
         return ScoreRequest(str(source.random()), prompt, tuple(Continuation("x", tokens(length)) for _ in range(n)))
 
     trunk = tokens(min(64, n_ctx // 4))
-    long = tokens(n_ctx - 24)
+    long, longest = tokens(n_ctx - 24), tokens(n_ctx - 6)
     rounds = (
         [request(trunk + tokens(24), 4, 8) for _ in range(20)],
         [request(trunk + tokens(4), 4, min(64, n_ctx // 4)) for _ in range(2)],
         [request(tokens(n_ctx // 4), 4, 4) for _ in range(max(2, 4_096 // n_ctx))],
         [request(long + tokens(8), 4, 6) for _ in range(72)],
+        [request(longest + tokens(1), 1, 4) for _ in range(72)],  # no room for two of them in one row
         [request(tokens(n_ctx - 12), 4, 8)],
+        [request(tokens(n_ctx // 8), 4, n_ctx // 2)],
     )
     for requests in rounds:
         for _ in backend.score(requests):

@@ -22,10 +22,12 @@ from cultev.backend.onnx_binding import Binding
 from cultev.backend.onnx_embed import embed
 from cultev.backend.onnx_folder import OnnxFolder, read_folder
 from cultev.backend.onnx_graph import GraphPorts, read_ports
+from cultev.backend.onnx_head import find_head
 from cultev.backend.onnx_probe import choose_way, takes_packed
 from cultev.backend.onnx_rates import decode_rate, prompt_rate
 from cultev.backend.onnx_sequences import OnnxSequences
-from cultev.backend.onnx_session import Opened, open_session, trim
+from cultev.backend.onnx_session import Opened, open_edited, open_session, trim
+from cultev.backend.onnx_sight import find_sight
 from cultev.backend.onnx_tokens import OnnxTokens
 from cultev.backend.onnx_tree import TreeRunner, Way
 from cultev.backend.prefix import Limits, TokenTree
@@ -33,7 +35,7 @@ from cultev.backend.scorer import TreeScorer
 from cultev.backend.sequences import Sequences, Wanted
 from cultev.backend.text_generator import TextGenerator
 from cultev.backend.types import EngineSettings, ModelInfo
-from cultev.errors import EngineError, MissingExtra, ModelUnsupported
+from cultev.errors import CultevError, EngineError, MissingExtra, ModelUnsupported
 from cultev.prompt.chat import ChatTemplate
 
 CONTEXT = 2048
@@ -77,11 +79,11 @@ class OnnxBackend(TreeScorer, TextGenerator):
         self._tokens = OnnxTokens(folder)
         self._template = ChatTemplate(folder.template, folder.bos, folder.eos) if folder.template else None
         threads = settings.threads or physical_cores()
-        opened, self._binding = _load(onnxruntime, folder, threads, settings.device)
-        trim()
-        ports = self._binding.ports
         n_ctx = settings.n_ctx
         self.n_ctx = min(n_ctx or folder.n_ctx or CONTEXT, folder.n_ctx or n_ctx or CONTEXT)
+        opened, self._binding = _load(onnxruntime, folder, threads, settings.device, self.n_ctx)
+        trim()
+        ports = self._binding.ports
         self.strict = settings.strict
         self._batch = max(1, settings.batch or PACK_TOKENS)
         self.parallel = max(1, settings.parallel or PARALLEL)
@@ -107,7 +109,7 @@ class OnnxBackend(TreeScorer, TextGenerator):
                 "engine": f"onnxruntime {onnxruntime.__version__}",
                 "threads": str(threads),
                 "device": "gpu" if opened.device == "cuda" else f"cpu ({opened.why})" if opened.why else "cpu",
-                "reuse": self._runner.way.value if self._runner else "none: it embeds only",
+                "reuse": self._runner.reuse if self._runner else "none: it embeds only",
                 "noise": f"{self._noise:.1g}",
             },
         )
@@ -119,12 +121,13 @@ class OnnxBackend(TreeScorer, TextGenerator):
         try:
             n_vocab, last_only = binding.try_out()
             self._runner, self._noise = choose_way(
-                lambda way: TreeRunner(
+                lambda way, branches: TreeRunner(
                     binding,
                     way,
                     n_vocab=n_vocab,
                     n_ctx=self.n_ctx,
                     last_only=last_only,
+                    branches=branches,
                     strict=self.strict,
                     batch=self._batch,
                     threads=threads,
@@ -204,21 +207,32 @@ class OnnxBackend(TreeScorer, TextGenerator):
         self.__dict__.pop("_binding", None)
 
 
-def _load(onnxruntime: Any, folder: OnnxFolder, threads: int, device: str) -> tuple[Opened, Binding]:
-    """The session, of a graph that computes only the logits that are read where such a one works."""
-    for edit in (True, False):
-        opened = open_session(onnxruntime, folder.graph, threads, device, edit=edit, beside=bool(folder.external))
-        inputs, outputs = opened.session.get_inputs(), opened.session.get_outputs()
-        ports = read_ports(inputs, outputs, folder.n_kv_heads, folder.head_dim)
-        binding = Binding(opened.session, ports, opened.device)
-        if not ports.reads:
-            break
-        try:
-            binding.try_out()
-            break
-        except EngineError:  # such as a graph that gives the last position only: it has fewer to pick from
+def _load(onnxruntime: Any, folder: OnnxFolder, threads: int, device: str, n_ctx: int) -> tuple[Opened, Binding]:
+    """The session, of the graph edited as far as such a one works."""
+    finders = [find_head] if _windowed(folder, n_ctx) else [find_head, find_sight]
+    for some in (finders, finders[:1]):
+        opened = open_edited(onnxruntime, folder.graph, threads, device, some, beside=bool(folder.external))
+        if opened is None:
             continue
-    return opened, binding
+        try:
+            binding = _binding(opened, folder)
+            binding.try_out()
+            return opened, binding
+        except CultevError:  # such as of a graph that gives the last position only: it has fewer to pick from
+            continue
+    opened = open_session(onnxruntime, folder.graph, threads, device)
+    return opened, _binding(opened, folder)
+
+
+def _binding(opened: Opened, folder: OnnxFolder) -> Binding:
+    inputs, outputs = opened.session.get_inputs(), opened.session.get_outputs()
+    ports = read_ports(inputs, outputs, folder.n_kv_heads, folder.head_dim)
+    return Binding(opened.session, ports, opened.device)
+
+
+def _windowed(folder: OnnxFolder, n_ctx: int) -> bool:
+    """Whether some layers may see less than the context: a window counts slots, of gaps and other branches too."""
+    return folder.has_window and not n_ctx <= folder.window
 
 
 def _ways(ports: GraphPorts, folder: OnnxFolder, n_ctx: int) -> list[Way]:
@@ -227,7 +241,6 @@ def _ways(ports: GraphPorts, folder: OnnxFolder, n_ctx: int) -> list[Way]:
         return []
     if ports.one_row:
         return [Way.SINGLE]
-    # A sliding window counts slots, gaps included, and so do positions that the graph counts itself.
-    windowed = folder.has_window and not n_ctx <= folder.window
-    gaps = bool(ports.mask and ports.positions) and not windowed
+    # Positions that the graph counts itself would count gaps, as windows do.
+    gaps = bool(ports.mask and ports.positions) and not _windowed(folder, n_ctx)
     return [Way.MIXED, Way.EVEN, Way.SINGLE] if gaps else [Way.EVEN, Way.SINGLE]

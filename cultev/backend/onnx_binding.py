@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cultev.backend.onnx_graph import GraphPorts
+from cultev.backend.onnx_sight import BIAS, PLACES
 from cultev.errors import EngineError
 
 Value = Any
@@ -76,6 +77,7 @@ class Binding:
         past: Sequence[Value],
         *,
         reads: Reads | None = None,
+        seen: NDArray[np.bool_] | None = None,
         presents: bool = False,
         into: Sequence[Value] = (),
     ) -> Given:
@@ -87,6 +89,8 @@ class Binding:
             mask: rows x (past + tokens), 0 where a slot must not be seen.
             past: a tensor of keys or values per cache, with as many slots as ``mask`` has before the tokens.
             reads: (row, token) pairs of the positions whose logits are asked.
+            seen: rows x tokens x tokens, which of the run's tokens up to itself a token sees; all unless given, and for
+                graphs with ``ports.branches`` only.
             presents: whether the keys and values of past + tokens are asked.
             into: tensors of the presents' shapes to write them to; new ones unless given.
 
@@ -98,10 +102,10 @@ class Binding:
             places = into or [self.device] * len(self.ports.caches)
             named += [(cache.present, place) for cache, place in zip(self.ports.caches, places, strict=True)]
         try:
-            outputs = self._compute(self._feeds(ids, positions, mask, reads), past, named)
+            outputs = self._compute(self._feeds(ids, positions, mask, reads, seen), past, named)
         except EngineError:
             if into:  # maybe of other shapes than the graph has it: what is wrong with them is said below
-                return self.run(ids, positions, mask, past, reads=reads, presents=presents)
+                return self.run(ids, positions, mask, past, reads=reads, seen=seen, presents=presents)
             raise
         logits = self._picked(outputs.pop(0), reads, ids.shape[1]) if reads is not None else None
         if outputs and outputs[0].shape()[-2] < mask.shape[1]:
@@ -159,7 +163,12 @@ class Binding:
             raise EngineError(f"onnxruntime failed: {first_line(error)}") from error
 
     def _feeds(
-        self, ids: NDArray[Any], positions: NDArray[Any], mask: NDArray[Any], reads: Reads | None
+        self,
+        ids: NDArray[Any],
+        positions: NDArray[Any],
+        mask: NDArray[Any],
+        reads: Reads | None,
+        seen: NDArray[np.bool_] | None = None,
     ) -> dict[str, NDArray[Any]]:
         ports = self.ports
         n = ids.shape[1]
@@ -173,6 +182,8 @@ class Binding:
             ports.branch: np.array([slots > 0]),
             ports.keep: np.array(0 if ports.reads else n - int(asked[:, 1].min())),
             ports.reads: asked,
+            ports.sight: self._sight(n, slots, seen) if ports.sight else np.array(0),
+            PLACES: positions,
             # Inputs that some exporters add for their own attention operators; see ``onnx_graph``.
             "past_sequence_length": np.array(slots),
             "total_sequence_length": np.array(mask.shape[1]),
@@ -186,6 +197,16 @@ class Binding:
                 shaped = np.reshape(value, (*(1,) * (ports.ranks[name] - value.ndim), *value.shape))
                 given[name] = np.ascontiguousarray(shaped, dtype=ports.types[name])
         return given
+
+    def _sight(self, n: int, slots: int, seen: NDArray[np.bool_] | None) -> NDArray[Any]:
+        """What ``ports.sight`` is fed for ``n`` tokens after ``slots``. Gaps and what comes later stay hidden."""
+        kind = np.dtype(self.ports.types[self.ports.sight])
+        spelt = (1, 1, n, slots + n) if self.ports.sight == BIAS else (1, 1, 1, 1)
+        if seen is None:
+            return np.ones(spelt, np.bool_) if kind == np.bool_ else np.zeros(spelt, kind)
+        all_seen = np.ones((len(seen), 1, n, slots + n), np.bool_)
+        all_seen[..., slots:] = seen[:, None]
+        return all_seen if kind == np.bool_ else np.where(all_seen, kind.type(0), np.finfo(kind).min)
 
 
 def first_line(error: BaseException) -> str:

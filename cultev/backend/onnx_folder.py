@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from cultev.backend.hashes import once
-from cultev.backend.onnx_head import has_head
+from cultev.backend.onnx_edit import can_edit
+from cultev.backend.onnx_head import find_head
 from cultev.backend.onnx_proto import GraphFacts, read_graph
 from cultev.errors import ModelDamaged, ModelNotFound, ModelUnsupported, NotAModel
 
@@ -125,7 +126,7 @@ class OnnxFolder:
     @cached_property
     def picks(self) -> bool:
         """Whether its graph can be made to compute logits only where they are read."""
-        return has_head(self.graph)
+        return can_edit(self.graph, find_head)
 
     @property
     def reference(self) -> bool:

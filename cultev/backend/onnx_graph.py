@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from cultev.backend.onnx_head import READS
+from cultev.backend.onnx_sight import BIAS, PLACES, SEEN
 from cultev.errors import ModelUnsupported
 
 _CACHE_IN = (
@@ -40,7 +41,7 @@ _TYPES: dict[str, DTypeLike] = {
     "tensor(bool)": np.bool_,
 }
 _KEEP = ("num_logits_to_keep", "logits_to_keep")
-_PLAIN = {"input_ids": 2, "attention_mask": 2, "position_ids": 2, READS: 3}
+_PLAIN = {"input_ids": 2, "attention_mask": 2, "position_ids": 2, READS: 3, SEEN: 4, BIAS: 4, PLACES: 2}
 """Inputs that must have exactly so many dimensions."""
 _COUNTS = (
     "use_cache_branch",
@@ -114,6 +115,8 @@ class GraphPorts:
     """How many positions' logits are asked, counted from the end; 0: all."""
     reads: str
     """Which positions' logits are asked, one by one (see ``onnx_head``)."""
+    sight: str
+    """What each token sees (see ``onnx_sight``): ``SEEN``, or ``BIAS``, which is spelt out."""
     logits: str
     """Rows x tokens x vocabulary; '' for a model that only embeds."""
     hidden: str
@@ -126,6 +129,11 @@ class GraphPorts:
     """Dimensions of the graph's inputs."""
     one_row: bool
     """Whether the graph was made for a single sequence at a time."""
+
+    @property
+    def branches(self) -> bool:
+        """Whether a row may hold branches: tokens of any position that see some of the tokens before them."""
+        return bool(self.sight and (self.positions or PLACES in self.types))
 
     @property
     def slot_bytes(self) -> int:
@@ -171,6 +179,7 @@ def read_ports(inputs: Sequence[Port], outputs: Sequence[Port], n_kv_heads: int,
         branch="use_cache_branch" if "use_cache_branch" in named else "",
         keep=next((name for name in _KEEP if name in named), ""),
         reads=READS if READS in named else "",
+        sight=next((name for name in (SEEN, BIAS) if name in named), ""),
         logits="logits" if logits else "",
         hidden=hidden,
         caches=tuple(_cache(port, given, n_kv_heads, head_dim) for port in caches),

@@ -36,12 +36,14 @@ GAP = 3.0
 
 
 def choose_way(
-    make: Callable[[Way], TreeRunner], ways: Sequence[Way], n_vocab: int, *, rounds: bool = False
+    make: Callable[[Way, bool], TreeRunner], ways: Sequence[Way], n_vocab: int, *, rounds: bool = False
 ) -> tuple[TreeRunner, float]:
     """The first of ``ways`` that agrees with whole sequences, and its largest difference from them, in nats.
 
+    Its rows branch where the graph says it takes that, and that agrees as well.
+
     Args:
-        make: a runner for a way.
+        make: a runner for a way, whose rows may branch or not.
         ways: from the fastest; Way.WHOLE needs no mention.
         n_vocab: width of the logits.
         rounds: whether the graph quantizes activations as it runs.
@@ -52,24 +54,40 @@ def choose_way(
     trunk, requests = _questions(n_vocab)
     tree = build_tree(requests, len(trunk))
     wanted = [(leaf, token) for leaf in tree.leaves for token in range(0, n_vocab, max(1, n_vocab // 16))]
-    whole = make(Way.WHOLE)
+    whole = make(Way.WHOLE, False)
     expected = _one_by_one(whole, trunk, tree, wanted)
     noise = float(np.abs(_compute(whole, trunk, tree, wanted) - expected).max())
     half = any(np.dtype(c.dtype) == np.float16 for c in whole.binding.ports.caches)
     allowed = (HALF_TOLERANCE if half else TOLERANCE) + NOISE_FACTOR * noise
     if rounds:
         allowed += ROUGH * float(expected.std())
-    for way in ways:
-        runner = make(way)
+
+    from_nothing = build_tree(requests, 0)
+    # The same questions, without a trunk; continuations' nodes come in the same order.
+    same = [(leaf, token) for leaf in from_nothing.leaves for token in range(0, n_vocab, max(1, n_vocab // 16))]
+
+    def difference(runner: TreeRunner) -> float:
+        """From whole sequences; infinite where it fails."""
         try:
             got = _compute(runner, trunk, tree, wanted)
-            if way is Way.MIXED and not _ignores_gaps(runner, trunk, tree, wanted, got):
-                continue
+            if runner.way is Way.MIXED and not _ignores_gaps(runner, trunk, tree, wanted, got):
+                return np.inf
+            if runner.shape.first_branches:
+                got = np.concatenate([got, _compute(runner, (), from_nothing, same)])
         except EngineError:
+            return np.inf
+        return float(np.abs(got.reshape(-1, expected.size) - expected).max())
+
+    for way in ways:
+        found = make(way, False)
+        if (seen := difference(found)) > allowed:
             continue
-        difference = float(np.abs(got - expected).max())
-        if difference <= allowed:
-            return runner, difference
+        branching = make(way, whole.binding.ports.branches)
+        for at_first in (True, False) if branching.branches else ():
+            branching.branch_at_first(at_first)
+            if (other := difference(branching)) <= allowed:
+                return branching, other
+        return found, seen
     return whole, noise
 
 

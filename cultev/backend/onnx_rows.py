@@ -3,6 +3,10 @@
 An ONNX decoder knows rows, not trees. The tree is cut into chains, each from a branching point down to a leaf
 along the deepest branch; a chain's past is a prefix of the chain it branches off, whose keys and values were
 kept. That computes every token once, in few levels (Sleator and Tarjan's heavy paths, by depth).
+
+Where a graph can be told which tokens of its row a token sees (``onnx_sight``), small branches needn't be rows of their
+own: they stand in the row that they branch off, or beside each other, wherever that costs less than copying all that
+they continue once more.
 """
 
 from __future__ import annotations
@@ -11,13 +15,19 @@ from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cultev.backend.prefix import TokenTree
 
 CALL_COST = 16.0
 """What starting one run of a graph costs, in tokens; measured between 10 and 25 on laptop-like processors."""
 
 SLOT_COST = 1 / 32
-"""What one slot of one row's past costs (gathered, concatenated, attended to), in tokens."""
+"""What one slot of one row's past costs (gathered, concatenated), in tokens."""
+
+PAIR_COST = 1 / 1200
+"""What it costs that one token looks at one slot, whether it sees it or not, in tokens; measured with 9 heads of 64."""
 
 MAX_ROWS = 64
 """Rows of one batch."""
@@ -36,6 +46,26 @@ class Row:
     """The node that this continues; -1: the trunk."""
     keep: int
     """How many of the tokens' keys and values later rows need, counted from the first."""
+    before: tuple[int, ...] = ()
+    """Which of the row's tokens each of them follows, -1: what the row continues. Empty: each the one before it."""
+
+    @property
+    def offsets(self) -> list[int]:
+        """How far behind ``past`` each token's position is."""
+        if not self.before:
+            return list(range(len(self.tokens)))
+        found: list[int] = []
+        for b in self.before:
+            found.append(found[b] + 1 if b >= 0 else 0)
+        return found
+
+    def seen(self, length: int) -> NDArray[np.bool_]:
+        """Which tokens of a row that is filled up to ``length`` each of them sees: itself and what it follows."""
+        sees = np.tri(length, dtype=np.bool_)
+        for i, b in enumerate(self.before):
+            sees[i] = sees[b] if b >= 0 else False
+            sees[i, i] = True
+        return sees
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +84,8 @@ class Shape:
     """Most rows x (past + tokens)."""
     n_ctx: int
     """Past + tokens of a padded row."""
+    first_branches: bool = False
+    """Whether rows without a past may branch, where others may."""
 
 
 def chains(tree: TokenTree, longest: int, cut: AbstractSet[int] = frozenset()) -> list[list[Row]]:
@@ -96,6 +128,73 @@ def chains(tree: TokenTree, longest: int, cut: AbstractSet[int] = frozenset()) -
     return levels
 
 
+class _Bush:
+    """A row that grows by small branches."""
+
+    def __init__(self, chain: Row) -> None:
+        self.chain = chain
+        self.tokens, self.nodes = [*chain.tokens], [*chain.nodes]
+        self.before = [*range(-1, len(chain.tokens) - 1)]
+        self.keep = 0
+        self.gone = False
+
+    def take(self, other: _Bush, at: int) -> None:
+        """Take a row's tokens in; the first follows token ``at`` of this one (-1: what this one continues)."""
+        own = len(self.tokens)
+        self.before += [b + own if b >= 0 else at for b in other.before]
+        self.tokens += other.tokens
+        self.nodes += other.nodes
+        other.gone = True
+
+    def row(self) -> Row:
+        chain = self.chain
+        before = tuple(self.before) if len(self.tokens) > len(chain.tokens) else ()
+        return Row(tuple(self.tokens), tuple(self.nodes), chain.past, chain.parent, self.keep, before)
+
+
+def bushes(levels: Sequence[Sequence[Row]], longest: int, shape: Shape) -> list[list[Row]]:
+    """Rows by level that hold small branches too, for graphs that can be told what a token sees.
+
+    Args:
+        levels: the tree's chains.
+        longest: most tokens of a row.
+        shape: what a batch may be.
+    """
+
+    def cost(tokens: int, past: int) -> float:
+        """What a row takes beside what each of its tokens takes by itself."""
+        return past * SLOT_COST + tokens * (past + tokens) * PAIR_COST + (CALL_COST if shape.one_row else 0)
+
+    def belongs(host: _Bush, other: _Bush) -> bool:
+        ours, theirs, past = len(host.tokens), len(other.tokens), host.chain.past
+        if not past and not shape.first_branches:
+            return False
+        fits = ours + theirs <= longest and past + ours + theirs <= shape.n_ctx
+        return fits and cost(ours + theirs, past) < cost(ours, past) + cost(theirs, other.chain.past)
+
+    grown = [[_Bush(row) for row in rows] for rows in levels]
+    places = {node: (bush, i) for rows in grown for bush in rows for i, node in enumerate(bush.nodes)}
+    for rows in reversed(grown):
+        siblings: dict[int, list[_Bush]] = {}
+        for bush in rows:
+            siblings.setdefault(bush.chain.parent, []).append(bush)
+        for parent, group in siblings.items():
+            host, at = places.get(parent, (None, -1))
+            last: _Bush | None = None
+            for bush in group:
+                if bush.keep:  # others continue it: its tokens must stay the first of a row
+                    continue
+                if host and belongs(host, bush):
+                    host.take(bush, at)
+                elif last and belongs(last, bush):
+                    last.take(bush, -1)
+                else:
+                    last = bush
+            if host and not all(bush.gone for bush in group):
+                host.keep = max(host.keep, at + 1)
+    return [[bush.row() for bush in rows if not bush.gone] for rows in grown]
+
+
 def whole_rows(tree: TokenTree, trunk: Sequence[int], ends: Sequence[int]) -> list[Row]:
     """One row from the trunk's first token down to each node of ``ends``: for graphs that keep no state."""
     rows = []
@@ -134,7 +233,8 @@ def _partition(rows: Sequence[Row], shape: Shape) -> list[list[Row]]:
                 or past + length > shape.n_ctx
             ):
                 break
-            cost = best[start] + CALL_COST + n * (length + past * SLOT_COST)
+            looks = length * (past + length) * PAIR_COST
+            cost = best[start] + CALL_COST + n * (length + looks + past * SLOT_COST)
             if cost < best[end]:
                 best[end], first[end] = cost, start
     result: list[list[Row]] = []

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from cultev.backend.onnx_binding import first_line
-from cultev.backend.onnx_head import edited
+from cultev.backend.onnx_edit import Finder, edited
 from cultev.errors import EngineError, MissingExtra, ModelDamaged, ModelUnsupported
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -25,31 +26,37 @@ class Opened(NamedTuple):
     why: str
 
 
-def open_session(
-    onnxruntime: Any, graph: Path, threads: int, device: str, *, edit: bool = False, beside: bool = False
-) -> Opened:
-    """Load a graph.
+def open_edited(
+    onnxruntime: Any, graph: Path, threads: int, device: str, finders: Sequence[Finder], *, beside: bool
+) -> Opened | None:
+    """Load a graph with all that the finders find to edit (see ``onnx_edit``); None where there is no such graph.
+
+    Args:
+        onnxruntime, graph, threads, device: as ``open_session``'s.
+        finders: of the edits.
+        beside: whether weights lie in files of their own.
+    """
+    # As it came it may load; and if not, what is said of that is what helps.
+    with contextlib.suppress(Exception), edited(graph, finders, in_memory=beside) as source:
+        if source is not None:
+            return _open(onnxruntime, source, graph, threads, device)
+    return None
+
+
+def open_session(onnxruntime: Any, graph: Path, threads: int, device: str) -> Opened:
+    """Load a graph as it came.
 
     Args:
         onnxruntime: the package.
         graph: the .onnx file.
         threads: of one operator.
         device: 'auto', 'cpu' or 'gpu' (see ``EngineSettings``).
-        edit: whether it may come with the input ``onnx_head.READS``, where such a graph can be made and loaded.
-        beside: whether weights lie in files of their own.
 
     Raises:
         MissingExtra: a GPU is asked for, and this onnxruntime has no CUDA.
         EngineError: a GPU is asked for, and CUDA doesn't start.
         ModelUnsupported, ModelDamaged: the graph.
     """
-    if edit:
-        try:
-            with edited(graph, in_memory=beside) as source:
-                if source is not None:
-                    return _open(onnxruntime, source, graph, threads, device)
-        except Exception:  # as it came it may load; and if not, what is said of that is what helps
-            pass
     return _open(onnxruntime, graph, graph, threads, device)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,14 +13,14 @@ from numpy.typing import NDArray
 from cultev.backend.logprobs import gather_logprobs, require_finite
 from cultev.backend.onnx_binding import Binding, Given, Reads, Value
 from cultev.backend.onnx_past import PastBuffers, Piece, copy_row, cut, length_of
-from cultev.backend.onnx_rows import Row, Shape, batches, chains, whole_rows
+from cultev.backend.onnx_rows import Row, Shape, batches, bushes, chains, whole_rows
 from cultev.backend.prefix import STRICT_SLICE, TokenTree, common_prefix
 from cultev.backend.sequences import Wanted
 
 SLICE = 512
 """Most tokens of one row in one run."""
 
-CELLS = 1024
+CELLS = 512
 """Most rows x tokens of one run."""
 
 LOGITS_BYTES = 64 * 2**20
@@ -52,6 +53,7 @@ class TreeRunner:
         n_vocab: width of the logits.
         n_ctx: tokens that a row may have.
         last_only: whether the graph gives the logits of each row's last token only.
+        branches: whether rows may branch (see ``GraphPorts.branches``).
         strict: whether a trunk is computed in slices of ``STRICT_SLICE``, whatever was held before.
         batch: most tokens of one row in one run, where that is less than ``SLICE``.
         threads: that turn logits into log-probabilities.
@@ -65,6 +67,7 @@ class TreeRunner:
         n_vocab: int,
         n_ctx: int,
         last_only: bool = False,
+        branches: bool = False,
         strict: bool = False,
         batch: int = SLICE,
         threads: int = 1,
@@ -73,6 +76,7 @@ class TreeRunner:
         self.way = way
         self.n_ctx = n_ctx
         self.last_only = last_only
+        self.branches = branches and not last_only and way is not Way.WHOLE
         self.buffers = PastBuffers(binding)
         ports = binding.ports
         # Where the graph gives few logits, what bounds a run is a pack, and that caches hold no more anyway.
@@ -92,6 +96,15 @@ class TreeRunner:
         )
         self._trunk: tuple[int, ...] = ()
         self._state: list[Piece] = []
+
+    def branch_at_first(self, allowed: bool) -> None:
+        """Whether rows without a past may branch too: some operators count positions themselves there."""
+        self.shape = replace(self.shape, first_branches=allowed)
+
+    @property
+    def reuse(self) -> str:
+        """How rows share a run, in words."""
+        return f"{self.way.value}, branches in one row" if self.branches else self.way.value
 
     def hold(self, trunk: tuple[int, ...]) -> None:
         """Compute the trunk from nothing, in slices, and keep its keys and values; nothing to do if held."""
@@ -139,7 +152,8 @@ class TreeRunner:
     def _levels(self, tree: TokenTree, asked: dict[int, list[int]]) -> list[list[Row]]:
         if self.way is Way.WHOLE:
             return [whole_rows(tree, self._trunk, sorted(asked) if self.last_only else tree.leaves)]
-        return chains(tree, self.slice, set(asked) if self.last_only else frozenset())
+        levels = chains(tree, self.slice, set(asked) if self.last_only else frozenset())
+        return bushes(levels, self.slice, self.shape) if self.branches else levels
 
     def _compute_batch(
         self,
@@ -182,13 +196,13 @@ class TreeRunner:
         """One run of rows after ``values``, a past of ``past`` slots whose ends are gaps for shorter rows."""
         length = max(len(r.tokens) for r in batch)
         # Rows are filled up at their end, with their last token again: nothing before can see it.
-        ids = np.array([(*r.tokens, *[r.tokens[-1]] * (length - len(r.tokens))) for r in batch])
-        ends = np.array([[len(r.tokens) - 1] for r in batch])
+        ids = np.array([_filled_up(r.tokens, length) for r in batch])
         starts = np.array([[r.past] for r in batch])
-        positions = starts + np.minimum(np.arange(length)[None], ends)
+        positions = starts + np.array([_filled_up(r.offsets, length) for r in batch])
         mask = np.ones((len(batch), past + length), np.bool_)
         mask[:, :past] = np.arange(past)[None] < starts
-        return self.binding.run(ids, positions, mask, values, reads=reads, presents=presents)
+        seen = np.array([r.seen(length) for r in batch]) if any(r.before for r in batch) else None
+        return self.binding.run(ids, positions, mask, values, reads=reads, seen=seen, presents=presents)
 
     def _reads(
         self, batch: Sequence[Row], asked: dict[int, list[int]]
@@ -217,3 +231,8 @@ class TreeRunner:
             node, kept, offset = places[node]
             parts.append(Piece(kept, offset + 1))
         return parts[::-1]
+
+
+def _filled_up(numbers: Sequence[int], length: int) -> list[int]:
+    """With the last one again up to a length."""
+    return [*numbers, *[numbers[-1]] * (length - len(numbers))]

@@ -15,7 +15,8 @@ pytest.importorskip("tokenizers")
 
 import onnx
 
-from cultev.backend.onnx_head import READS, edited, find_head, has_head
+from cultev.backend.onnx_edit import can_edit, edited, read_bytes
+from cultev.backend.onnx_head import READS, find_head
 from tests.backend.onnx_models import Spec, make_graph
 from tests.backend.test_onnx_generate import COUNTS, FUSED
 
@@ -66,8 +67,8 @@ def test_only_what_is_read_comes(tmp_path: Path, name: str, in_memory: bool) -> 
     onnx.save_model(model, graph, save_as_external_data=in_memory, location="weights", size_threshold=500)
     before = graph.read_bytes()
     whole = logits(session(graph, graph.parent))
-    assert has_head(graph)
-    with edited(graph, in_memory=in_memory) as source:
+    assert can_edit(graph, find_head)
+    with edited(graph, [find_head], in_memory=in_memory) as source:
         assert isinstance(source, bytes if in_memory else Path)
         found = logits(session(source, graph.parent), **{READS: np.array([[(0, 4), (0, 1), (0, 1)]])})
     assert found.shape == (1, 3, whole.shape[-1]) and found.dtype == whole.dtype
@@ -94,7 +95,7 @@ def test_logits_that_are_capped(tmp_path: Path) -> None:
     graph = tmp_path / "model.onnx"
     onnx.save(capped(make_graph(Spec())), graph)
     whole = logits(session(graph, tmp_path))
-    with edited(graph, in_memory=True) as source:
+    with edited(graph, [find_head], in_memory=True) as source:
         assert isinstance(source, bytes)
         found = logits(session(source, tmp_path), **{READS: np.array([[(0, 3)]])})
     np.testing.assert_allclose(found[0, 0], whole[0, 3], rtol=1e-5, atol=1e-5)
@@ -116,12 +117,12 @@ def others() -> Iterator[tuple[str, Any]]:
 def test_what_is_not_understood_stays(tmp_path: Path, name: str) -> None:
     graph = tmp_path / "model.onnx"
     graph.write_bytes(dict(others())[name].SerializeToString())
-    assert find_head(graph.read_bytes()) is None and not has_head(graph)
-    with edited(graph, in_memory=False) as source:
+    assert not can_edit(graph, find_head)
+    with edited(graph, [find_head], in_memory=False) as source:
         assert source is None
 
 
 def test_no_graph_at_all() -> None:
-    assert find_head(onnx.ModelProto().SerializeToString()) is None
+    assert read_bytes(onnx.ModelProto().SerializeToString()) is None
     with pytest.raises(ValueError):
-        find_head(make_graph(Spec()).SerializeToString()[:-40])
+        read_bytes(make_graph(Spec()).SerializeToString()[:-40])
