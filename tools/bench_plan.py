@@ -38,7 +38,7 @@ def peak() -> int:
 
 
 def score_all(backend: Backend, n_ctx: int) -> None:
-    """Packs full of tokens that later rows continue, of read positions, of rows after a long prefix, of long answers."""
+    """Packs of tokens that later rows continue, of positions read, of rows after a long prefix, of long answers."""
     source, n_vocab = random.Random(0), backend.info.n_vocab
 
     def tokens(n: int) -> tuple[int, ...]:

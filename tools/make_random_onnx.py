@@ -4,8 +4,9 @@
 
 Speed, memory and file size are those of a real model of that shape as optimum exports it; what it says is noise.
 ``int8`` and ``int4`` quantize weights only, in blocks of 32 as ``tools/export_reference.py`` does, the embedding in
-eight bits; they are multiplied in int8, as onnxruntime-genai's builder has it. The tokenizer is the working
-byte-level BPE of ``tools/make_random_model.py``.
+eight bits; they are multiplied in int8, as onnxruntime-genai's builder has it. ``--attention fused`` writes attention
+as that builder does, too (``tools/fuse_attention.py``). The tokenizer is the working byte-level BPE of
+``tools/make_random_model.py``.
 
 Needs torch, transformers and optimum-onnx (the ``export`` extra) besides the ``dev`` extra. Disk and memory: about
 three times the float32 weights while it runs.
@@ -26,6 +27,7 @@ if __package__ in (None, ""):
 from tools.make_random_model import CHATML, ROOT, SHAPES, SPECIAL, TEXT, Shape, make_vocabulary, read_texts
 
 QUANTS = ("fp32", "int8", "int4")
+ATTENTION = ("plain", "fused")
 
 
 def write_tokenizer(folder: Path, shape: Shape, seed: int) -> None:
@@ -45,7 +47,7 @@ def write_tokenizer(folder: Path, shape: Shape, seed: int) -> None:
     (folder / "chat_template.jinja").write_text(CHATML, encoding="utf-8")
 
 
-def write_graph(folder: Path, shape: Shape, quant: str, seed: int) -> None:
+def write_graph(folder: Path, shape: Shape, quant: str, seed: int, attention: str = "plain") -> None:
     """model.onnx and config.json, of a freshly drawn Llama."""
     import onnx
     import torch
@@ -70,6 +72,15 @@ def write_graph(folder: Path, shape: Shape, quant: str, seed: int) -> None:
         main_export(str(source), exported, task="text-generation-with-past", do_validation=False)
         (folder / "config.json").write_bytes((source / "config.json").read_bytes())
         graph = exported / "model.onnx"
+        if attention == "fused":
+            from tools.fuse_attention import fuse_attention
+
+            plain = onnx.load(graph)
+            fuse_attention(
+                plain, layers=shape.layers, heads=shape.heads, kv_heads=shape.kv_heads,
+                head_dim=shape.embd // shape.heads, rope_base=shape.rope_base, n_ctx=shape.n_ctx,
+            )  # fmt: skip
+            onnx.save_model(plain, str(graph))
         if quant == "fp32":
             onnx.save_model(
                 onnx.load(graph), str(folder / "model.onnx"), save_as_external_data=True, location="model.onnx.data"
@@ -86,12 +97,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Write an ONNX folder of real shape with random weights.")
     parser.add_argument("--shape", choices=sorted(n for n, s in SHAPES.items() if not s.qkv_bias), required=True)
     parser.add_argument("--quant", choices=QUANTS, default="int8")
+    parser.add_argument("--attention", choices=ATTENTION, default="plain")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     write_tokenizer(options.output, SHAPES[options.shape], options.seed)
-    write_graph(options.output, SHAPES[options.shape], options.quant, options.seed)
+    write_graph(options.output, SHAPES[options.shape], options.quant, options.seed, options.attention)
     size = sum(f.stat().st_size for f in options.output.iterdir())
     print(f"{options.output}: {size / 1e6:.1f} MB", file=sys.stderr)
 
