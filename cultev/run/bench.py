@@ -2,7 +2,8 @@
 
 Machines are noisy: one that is shared may run half as fast for some seconds. Hence rounds, each of which measures half
 of what a figure is compared with before it and half after (the mean of two rates is the harmonic one, as times add
-up); and a figure is the median over rounds.
+up); and a figure is the median over rounds. A ratio stands beside the two rates of its own round: medians of each alone
+may come from rounds in which the machine was twice as fast.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 from cultev.backend.prefix import build_tree
 from cultev.backend.types import (
@@ -63,7 +64,7 @@ def bench(
         backend: the engine, as a run uses it.
         suite: asked in ``text`` mode, all contexts.
         limit: items of it, a fixed random sample.
-        rounds: interleaved; figures are medians over them.
+        rounds: interleaved; figures are medians over them, rates those of the ratio's round.
         parallel: texts generated at the same time; 0 leaves generating out.
         n_generate: tokens of each text.
         peak: bytes of memory that the engine's process took at most so far.
@@ -122,6 +123,8 @@ def _measure(
     few, few_made = random.Random(0).sample(requests, min(n_few, len(requests))), made[:n_few]
     scale = _naive_tokens(requests) / _naive_tokens(few)
     seen: dict[str, list[float]] = defaultdict(list)
+    prompts: list[_Compared] = []
+    texts: list[_Compared] = []
     say("warming up")
     _time_lists(backend, [requests[:2]])
     for number in range(rounds):
@@ -132,9 +135,7 @@ def _measure(
         rates += [backend.raw_prompt_rate(n_raw) for _ in range(2)]
         naive += _time_lists(backend, _naive(few[1::2]))
         raw = statistics.harmonic_mean(rates)
-        seen["raw"].append(raw)
-        seen["unique"].append(unique / whole)
-        seen["ratio"].append(unique / whole / raw)
+        prompts.append(_Compared(unique / whole / raw, raw, unique / whole))
         seen["overhead"].append(1 - inside / whole)
         seen["suite"].append(naive * scale / inside)
         say(f"round {number + 1} of {rounds}: one prompt per option")
@@ -144,29 +145,44 @@ def _measure(
         seen["naive"].append(naive / len(few_made) / (shared / len(made)))
         if parallel:
             say(f"round {number + 1} of {rounds}: generating")
-            _generate(backend, requests, parallel, n_generate, seen)
+            _generate(backend, requests, parallel, n_generate, seen, texts)
     median = {name: statistics.median(values) for name, values in seen.items()}
     memory = peak()
+    asked, grown = _middle(prompts), _middle(texts) if texts else None
     return Bench(
         suite=suite.name,
         questions=len(requests),
         options=sum(len(r.continuations) for r in requests),
         unique_tokens=unique,
         raw_prompt_tokens=n_raw,
-        raw_tokens_per_s=round(median["raw"], 1),
-        unique_tokens_per_s=round(median["unique"], 1),
-        ratio_to_raw=round(median["ratio"], 3),
+        raw_tokens_per_s=round(asked.raw, 1),
+        unique_tokens_per_s=round(asked.ours, 1),
+        ratio_to_raw=round(asked.ratio, 3),
         speedup_over_naive=round(median["naive"], 2),
         speedup_on_suite=round(median["suite"], 2),
         overhead=round(median["overhead"], 4),
         peak_mb=None if memory is None else round(memory / 1e6, 1),
         parallel=parallel or None,
-        raw_decode_tokens_per_s=_rounded(median.get("raw decode"), 1),
-        decode_tokens_per_s=_rounded(median.get("decode"), 1),
-        ratio_to_raw_decode=_rounded(median.get("decode ratio"), 3),
+        raw_decode_tokens_per_s=_rounded(grown.raw if grown else median.get("raw decode"), 1),
+        decode_tokens_per_s=_rounded(grown.ours if grown else None, 1),
+        ratio_to_raw_decode=_rounded(grown.ratio if grown else None, 3),
         speedup_over_one=_rounded(median.get("one"), 2),
         rounds=rounds,
     )
+
+
+class _Compared(NamedTuple):
+    """One round's rates, in tokens per second."""
+
+    ratio: float
+    raw: float
+    """The engine alone."""
+    ours: float
+
+
+def _middle(rounds: Sequence[_Compared]) -> _Compared:
+    """The round of the median ratio, the lower one of two."""
+    return sorted(rounds)[(len(rounds) - 1) // 2]
 
 
 def _rounded(value: float | None, digits: int) -> float | None:
@@ -241,7 +257,12 @@ class _Clocked:
 
 
 def _generate(
-    backend: Backend, requests: Sequence[ScoreRequest], parallel: int, n: int, seen: dict[str, list[float]]
+    backend: Backend,
+    requests: Sequence[ScoreRequest],
+    parallel: int,
+    n: int,
+    seen: dict[str, list[float]],
+    compared: list[_Compared],
 ) -> None:
     """Decode rates: the engine's own, ours at once, and ours one at a time."""
     prompts = [r.prompt for r in islice((r for _ in range(parallel) for r in requests), parallel)]
@@ -258,8 +279,7 @@ def _generate(
     ours = (n_long - n_short) / max(1e-9, long - short)
     seen["raw decode"].append(raw)
     if long > 1.2 * short:  # else noise is all that the difference holds
-        seen["decode"].append(ours)
-        seen["decode ratio"].append(ours / raw)
+        compared.append(_Compared(ours / raw, raw, ours))
     seen["one"].append((n_long / long) * sum(seconds for seconds, _ in alone) / sum(tokens for _, tokens in alone))
 
 

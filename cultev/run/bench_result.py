@@ -10,6 +10,7 @@ from typing import Any
 class Bench:
     """One benchmark's figures; None where nothing was generated.
 
+    Ratios and speed-ups are medians over rounds; rates are those of the round that a ratio comes from.
     ``ratio_to_raw`` is ``unique_tokens_per_s / raw_tokens_per_s``: 1 means that rendering, tokenizing, planning,
     reading logits and keeping answers cost nothing beside the engine's work on tokens that differ.
     """

@@ -186,6 +186,25 @@ def test_one_bad_round_moves_nothing(steady: Steady, monkeypatch: pytest.MonkeyP
     assert bad == good
 
 
+def test_rates_are_those_of_the_ratios_round(steady: Steady, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Medians of each alone would be 2 and 1 times the first round's: half, beside a ratio of four fifths."""
+    work = steady.work
+
+    def rate(n_tokens: int = 512, read_share: float = 0.0) -> float:
+        steady.raw_calls.append(n_tokens)
+        return Steady.second * (1, 2, 5)[(len(steady.raw_calls) - 1) // 4]
+
+    def faster(seconds: float, method: str = "", n: int = 0) -> None:
+        work(seconds / (1, 1, 4)[max(0, len(steady.raw_calls) - 1) // 4], method, n)
+
+    monkeypatch.setattr(steady, "raw_prompt_rate", rate)
+    monkeypatch.setattr(steady, "work", faster)
+    with open_suite("norms-core") as suite:
+        result = bench(steady, suite, limit=4, rounds=3, parallel=0)
+    assert result.raw_tokens_per_s == 5 * Steady.second
+    assert result.ratio_to_raw == pytest.approx(result.unique_tokens_per_s / result.raw_tokens_per_s, abs=0.001)
+
+
 def test_plain_prompts_are_as_long_as_the_context_allows(steady: Steady) -> None:
     steady.n_ctx = 500
     with open_suite("norms-core") as suite:
