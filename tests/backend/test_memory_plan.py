@@ -11,6 +11,7 @@ import pytest
 from cultev.backend import memory_plan
 from cultev.backend.gguf_header import GgufHeader, TensorInfo, Value
 from cultev.backend.memory_plan import MemoryPlan, plan_gguf, plan_onnx
+from cultev.backend.onnx_folder import read_folder
 from cultev.backend.onnx_tree import LOGITS_BYTES, PAST_BYTES
 from cultev.backend.types import EngineSettings
 from cultev.locate import reference_model
@@ -164,9 +165,11 @@ def model(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return write_tiny_gguf(folder / "tiny.gguf", n_ctx=256)
     if kind == "tiny onnx":
         return make_folder(folder / "tiny", Spec())
-    if kind in ("float16 onnx", "packed onnx"):
-        path = make_folder(folder / "tiny", Spec(vocab=12_000, dim=1_024, layers=2))
-        if kind == "packed onnx":
+    if "float16" in kind or "packed" in kind:
+        large = Spec(vocab=2_000, dim=2_048, layers=4 if "packed" in kind else 1)
+        spec = large if kind.startswith("large") else Spec(vocab=12_000, dim=1_024, layers=2)
+        path = make_folder(folder / "tiny", spec)
+        if "packed" in kind:
             quantize_onnx(path, folder / "packed", "int4")
             return folder / "packed"
         float16 = pytest.importorskip("onnxruntime.transformers.float16")
@@ -182,6 +185,22 @@ def model(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             (path / "small.onnx").replace(path / "model.onnx")
         return path
     return reference_model(kind.split()[1])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("term", ["halves", "blocks"])
+def test_what_is_laid_out_anew_shows_in_the_peak(term: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights large enough that a plan without the term for them would be wrong."""
+    pytest.importorskip("onnxruntime")
+    path = model(f"large {'float16' if term == 'halves' else 'packed'} onnx", tmp_path, monkeypatch)
+    found = compare(path, EngineSettings(n_ctx=256, threads=2), False)
+    peak, planned = max(found["peak"].values()), found["plan"]["total"]
+    folder = read_folder(path)
+    count = getattr(folder.facts, term)
+    without = planned - (2 * count if term == "halves" else memory_plan.BLOCK * count)
+    assert peak == pytest.approx(planned, rel=TOLERANCE), found
+    assert peak != pytest.approx(without, rel=TOLERANCE), found
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ pytest.importorskip("jinja2")
 
 from cultev.backend.onnx import OnnxBackend
 from cultev.backend.onnx_binding import Binding
-from cultev.backend.onnx_session import CPU, CUDA, open_session
+from cultev.backend.onnx_session import CPU, CUDA, open_session, trim
 from cultev.backend.types import EngineSettings
 from cultev.errors import EngineError, MissingExtra
 from tests.backend.onnx_models import Spec, make_folder
@@ -76,3 +77,18 @@ def test_memory_out_of_reach_changes_nothing(tmp_path: Path, monkeypatch: pytest
     backend = OnnxBackend(path, settings)
     assert {k: r.tokens for k, r in generated(backend, asked).items()} == {k: r.tokens for k, r in texts.items()}
     assert answers(backend, questions(n=5)) == scores
+
+
+def test_memory_that_loading_freed_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    trimmed: list[int] = []
+    library = SimpleNamespace(malloc_trim=trimmed.append)
+    monkeypatch.setattr("cultev.backend.onnx_session.ctypes.CDLL", lambda name: library)
+    monkeypatch.setattr(sys, "platform", "linux")
+    trim()
+    assert trimmed == [0]
+    monkeypatch.setattr(sys, "platform", "darwin")
+    trim()
+    assert trimmed == [0], "glibc's alone"
+    monkeypatch.setattr(sys, "platform", "linux")
+    del library.malloc_trim  # as in musl
+    trim()
