@@ -21,6 +21,7 @@ from cultev.backend.logprobs import logits_limit
 from cultev.backend.onnx_past import GROWTH
 from cultev.backend.onnx_resident import RESIDENT_BYTES
 from cultev.backend.onnx_rows import MAX_ROWS
+from cultev.backend.onnx_sequences import CACHE_BYTES
 from cultev.backend.onnx_tree import LOGITS_BYTES, PAST_BYTES, SLICE
 
 GGUF_PROCESS = 53_000_000
@@ -258,7 +259,8 @@ def plan_onnx(
                    + P                                  the rows' past, whose memory is kept
                    + the larger of
                      scoring     min(T s, P)            what a pack's later rows continue
-                     generating  2 min(RESIDENT_BYTES, parallel (N + GROWTH) s)     past and continuation
+                     generating  2 min(RESIDENT_BYTES, texts (N + GROWTH) s)        past and continuation, of as many
+                                                                                    texts as CACHE_BYTES hold
         logits   = 4 V R + two blocks of 4 MiB
                    + 4 V min(R, PAST_BYTES / 32 s)      smaller runs', which the arena keeps room for; both 2.5 times
                                                         where they are float16, and widened
@@ -296,7 +298,8 @@ def plan_onnx(
     """
     slot = max(1, n_layers * 2 * kv_heads * head_dim * kv_bytes)
     rows = max(n_ctx * slot, min(PAST_BYTES, (1 if fused else MAX_ROWS) * n_ctx * slot))
-    growing = min(RESIDENT_BYTES, parallel * (n_ctx + GROWTH) * slot) if generate else 0
+    texts = max(1, min(parallel, max(2 * n_ctx, CACHE_BYTES // slot) // n_ctx)) if generate else 0
+    growing = min(RESIDENT_BYTES, texts * (n_ctx + GROWTH) * slot)
     cache = n_ctx * slot + rows + max(min(batch * slot, rows), 2 * growing)
     most = logits_limit(n_vocab)
     read = 4 * n_vocab * most

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,9 +49,14 @@ def doctor(context: click.Context, model: str | None, items: int, settings: Engi
     free = available_memory()
     line("free memory", f"{free / 1e6:,.0f} MB" if free else "not told by this system")
     versions = machine.engine_versions()
+    twins = {"onnxruntime": "onnxruntime-gpu", "onnxruntime-gpu": "onnxruntime"}
     for package, version in versions.items():
-        if version or package != "onnxruntime-gpu":
-            line(package, version or f'not installed: pip install "cultev[{machine.ENGINES[package]}]"')
+        if version:
+            line(package, version)
+        elif package != "onnxruntime-gpu" and not versions.get(twins.get(package, "")):  # one of two is enough
+            line(package, f'not installed: pip install "cultev[{machine.ENGINES[package]}]"')
+    if all(versions[package] for package in twins):
+        line("", "Both hold the same module: uninstall the two, then install the one you want.")
     line("accelerators", ", ".join(machine.accelerators()) or "none: models run on the processor")
     if model is None and not (versions["llama-cpp-python"] or versions["onnxruntime"] or versions["onnxruntime-gpu"]):
         return
@@ -60,10 +66,13 @@ def doctor(context: click.Context, model: str | None, items: int, settings: Engi
 
 
 class _Lines:
-    """Aligned 'name: value' lines."""
+    """Aligned 'name: value' lines, no wider than a terminal of 80 columns."""
 
     def __call__(self, name: str, value: str) -> None:
-        click.echo(f"{name:<18}{value}")
+        parts = textwrap.wrap(value, 62, break_long_words=False, break_on_hyphens=False) or [""]
+        for part in parts:
+            click.echo(f"{name:<18}{part}")
+            name = ""
 
 
 def _prove(line: _Lines, model: str | None, items: int, settings: EngineSettings, db: Path | None, named: bool) -> bool:
@@ -92,7 +101,8 @@ def _prove(line: _Lines, model: str | None, items: int, settings: EngineSettings
         line("model", f"{printable(info.name)}: {info.architecture}, {info.quantization}, {size}")
         line("context", f"{backend.n_ctx:,} tokens used of {info.n_ctx:,}")
         line("chat template", "its own" if backend.has_template else "none: plain text")
-        line("engine", ", ".join(v if k == "engine" else f"{k} {v}" for k, v in info.extra.items()))
+        for name, value in info.extra.items():
+            line(name, f"{value} nats, the most that sharing rows was seen to move" if name == "noise" else value)
         name = "planted" if info.reference else "norms-core"
         with open_suite(name if name in builtin_suites() else next(iter(builtin_suites()))) as suite:
             some = islice(asks(suite, Protocol(limit=items), backend), items)

@@ -12,6 +12,8 @@ from cultev.backend import memory_plan
 from cultev.backend.gguf_header import GgufHeader, TensorInfo, Value
 from cultev.backend.memory_plan import MemoryPlan, plan_gguf, plan_onnx
 from cultev.backend.onnx_folder import read_folder
+from cultev.backend.onnx_past import GROWTH
+from cultev.backend.onnx_sequences import CACHE_BYTES
 from cultev.backend.onnx_tree import LOGITS_BYTES, PAST_BYTES
 from cultev.backend.types import EngineSettings
 from cultev.locate import reference_model
@@ -132,6 +134,10 @@ def test_onnx_plan() -> None:
     assert plan(fused=True).working < whole.working
     assert plan(generate=True).total >= whole.total
     assert plan(n_ctx=8_192, generate=True).kv_cache > plan(n_ctx=1_024, generate=True).kv_cache
+    texts = CACHE_BYTES // 16_384 // 6_144  # as many as grow at once: five, where sixteen are allowed
+    assert texts == 5
+    grown = 2 * texts * (6_144 + GROWTH) * 16_384
+    assert plan(n_ctx=6_144, generate=True).kv_cache == 6_144 * 16_384 + 6_144 * 16_384 + grown
 
 
 def test_onnx_plan_counts_what_the_processor_widens_and_lays_out() -> None:
