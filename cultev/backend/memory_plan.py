@@ -267,6 +267,7 @@ def plan_onnx(
                    where the graph gives all positions' logits 3 min(LOGITS_BYTES, 4 V T) instead: copied (measured)
         working  = 4 T (4 E + 3 F)
                    + of attention by plain operators 12 H min(512, T, N) N      scores, masked, softmax
+                     of fused attention 5 min(512, T, N) N                      who sees whom, as numbers
                    + 8 H d times the rows' slots                                one layer's past, for all heads
                    + what max(2 N s, P) has beyond the logits   the continuation of a past: where many logits are
                                                                 read none is asked for, the arena gives both one room
@@ -311,9 +312,12 @@ def plan_onnx(
         logits += 3 * max(4 * n_vocab, min(LOGITS_BYTES, 4 * n_vocab * batch))
     working = 4 * batch * (4 * n_embd + 3 * ffn) + max(0, max(2 * n_ctx * slot, rows) - logits)
     logits += min(GATHER_BYTES, 2 * read)
-    if not fused:
+    pairs = min(SLICE, batch, n_ctx) * n_ctx
+    if fused:
+        working += 5 * pairs
+    else:
         heads = heads or kv_heads
-        working += 12 * heads * min(SLICE, batch, n_ctx) * n_ctx + 8 * heads * head_dim * (max(rows, growing) // slot)
+        working += 12 * heads * pairs + 8 * heads * head_dim * (max(rows, growing) // slot)
     widened = 0 if gpu else 2 * halves
     weights = file_bytes * 21 // 20 + widened + BLOCK * blocks + TOKENIZER_FACTOR * tokenizer_bytes
     loading = widened * 11 // 10 + (file_bytes * 2 // 3 if blocks else 0)

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,12 @@ from cultev.backend.held import Vocabulary
 from cultev.backend.logprobs import logits_limit
 from cultev.backend.machine import physical_cores
 from cultev.backend.onnx_binding import Binding
+from cultev.backend.onnx_edit import Edit, find_edits
 from cultev.backend.onnx_embed import embed
 from cultev.backend.onnx_folder import OnnxFolder, read_folder
 from cultev.backend.onnx_graph import GraphPorts, read_ports
 from cultev.backend.onnx_head import find_head
-from cultev.backend.onnx_probe import choose_way, takes_packed
+from cultev.backend.onnx_probe import PROBE_TOKENS, choose_way, takes_packed
 from cultev.backend.onnx_rates import decode_rate, prompt_rate
 from cultev.backend.onnx_sequences import OnnxSequences
 from cultev.backend.onnx_session import Opened, open_edited, open_session, trim
@@ -120,23 +122,19 @@ class OnnxBackend(TreeScorer, TextGenerator):
         rounds = not folder.facts.operators.isdisjoint(_ROUNDING)
         try:
             n_vocab, last_only = binding.try_out()
-            self._runner, self._noise = choose_way(
-                lambda way, branches: TreeRunner(
-                    binding,
-                    way,
-                    n_vocab=n_vocab,
-                    n_ctx=self.n_ctx,
-                    last_only=last_only,
-                    branches=branches,
-                    strict=self.strict,
-                    batch=self._batch,
-                    threads=threads,
-                ),
-                _ways(ports, folder, self.n_ctx) if self._reuse != "recompute" else [],
-                n_vocab,
-                rounds=rounds,
+
+            def runner(way: Way, branches: bool, least: int = 0) -> TreeRunner:
+                """A runner whose context and batch hold ``least`` tokens."""
+                return TreeRunner(
+                    binding, way, n_vocab=n_vocab, n_ctx=max(self.n_ctx, least), batch=max(self._batch, least),
+                    last_only=last_only, branches=branches, strict=self.strict, threads=threads,
+                )  # fmt: skip
+
+            ways = _ways(ports, folder, self.n_ctx) if self._reuse != "recompute" else []
+            way, branches, self._noise = choose_way(
+                lambda way, branches: runner(way, branches, PROBE_TOKENS), ways, n_vocab, rounds=rounds
             )
-            way = self._runner.way
+            self._runner = runner(way, branches)
             self._packed = way in (Way.EVEN, Way.SINGLE) and takes_packed(
                 binding, way, n_vocab, self.n_ctx, rounds=rounds
             )
@@ -210,18 +208,30 @@ class OnnxBackend(TreeScorer, TextGenerator):
 def _load(onnxruntime: Any, folder: OnnxFolder, threads: int, device: str, n_ctx: int) -> tuple[Opened, Binding]:
     """The session, of the graph edited as far as such a one works."""
     finders = [find_head] if _windowed(folder, n_ctx) else [find_head, find_sight]
-    for some in (finders, finders[:1]):
-        opened = open_edited(onnxruntime, folder.graph, threads, device, some, beside=bool(folder.external))
-        if opened is None:
-            continue
-        try:
-            binding = _binding(opened, folder)
-            binding.try_out()
-            return opened, binding
-        except CultevError:  # such as of a graph that gives the last position only: it has fewer to pick from
-            continue
+    edits: list[Edit] = []
+    with contextlib.suppress(OSError, ValueError):  # what is wrong with a file is said by who loads it
+        edits = [edit for edit in find_edits(folder.graph, finders) if edit]
+    while edits:
+        if found := _load_edited(onnxruntime, folder, threads, device, edits):
+            return found
+        edits.pop()
     opened = open_session(onnxruntime, folder.graph, threads, device)
     return opened, _binding(opened, folder)
+
+
+def _load_edited(
+    onnxruntime: Any, folder: OnnxFolder, threads: int, device: str, edits: Sequence[Edit]
+) -> tuple[Opened, Binding] | None:
+    """The session of an edited graph, None where that doesn't work."""
+    opened = open_edited(onnxruntime, folder.graph, threads, device, edits, beside=bool(folder.external))
+    if opened is None:
+        return None
+    try:
+        binding = _binding(opened, folder)
+        binding.try_out()
+    except CultevError:  # such as of a graph that gives the last position only: it has fewer to pick from
+        return None
+    return opened, binding
 
 
 def _binding(opened: Opened, folder: OnnxFolder) -> Binding:

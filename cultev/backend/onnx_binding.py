@@ -90,7 +90,7 @@ class Binding:
             past: a tensor of keys or values per cache, with as many slots as ``mask`` has before the tokens.
             reads: (row, token) pairs of the positions whose logits are asked.
             seen: rows x tokens x tokens, which of the run's tokens up to itself a token sees; all unless given, and for
-                graphs with ``ports.branches`` only.
+                graphs with ``ports.sight`` only.
             presents: whether the keys and values of past + tokens are asked.
             into: tensors of the presents' shapes to write them to; new ones unless given.
 

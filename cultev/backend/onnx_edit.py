@@ -53,16 +53,26 @@ class GraphBytes:
 
     def constant(self, name: str) -> bool:
         """Whether a value is a weight, or made of weights alone (unpacked, transposed)."""
-        if name in self.weights:
-            return True
-        found = self.producers.get(name)
-        return found is not None and all(self.constant(i) for i in found.node.inputs if i)
+        waiting, known = [name], {name}
+        while waiting:
+            value = waiting.pop()
+            if value in self.weights:
+                continue
+            if value not in self.producers:
+                return False
+            new = {i for i in self.producers[value].node.inputs if i} - known
+            known |= new
+            waiting += new
+        return True
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
     """What is different in an edited graph."""
 
+    whole: Span
+    """The graph's field in the file, and the bytes that it holds."""
+    body: Span
     changes: Sequence[tuple[Span, bytes]]
     """Spans of whole fields of the graph, and what stands in their place."""
     inputs: Sequence[bytes]
@@ -74,22 +84,26 @@ Finder = Callable[[GraphBytes], Edit | None]
 
 
 def read_bytes(data: Buffer) -> GraphBytes | None:
-    """The main graph; None where there is none.
+    """The main graph; None where there is none, or its fields don't stand as they are usually written.
 
     Raises:
         ValueError: not an ONNX file.
     """
-    found = next(wholes(data, 0, len(data), _GRAPH), None)
-    if found is None:
+    body = next((span for f, span in fields(data, 0, len(data)) if f == _GRAPH and isinstance(span, tuple)), None)
+    whole = _whole(data, _GRAPH, body) if body else None
+    if not body or not whole:
         return None
     nodes = []
     weights: dict[str, int] = {}
     inputs: dict[str, int] = {}
-    for field, span in fields(data, *found[1]):
+    for field, span in fields(data, *body):
         if not isinstance(span, tuple):
             continue
         if field == _NODE:
-            nodes.append(Placed(read_node(data, *span), _whole(span), span))
+            standing = _whole(data, _NODE, span)
+            if standing is None:
+                return None
+            nodes.append(Placed(read_node(data, *span), standing, span))
         elif field == _INITIALIZER:
             weights[_text(data, span, 8)] = _number(data, span, 2)
         elif field == _GRAPH_INPUT:
@@ -97,43 +111,11 @@ def read_bytes(data: Buffer) -> GraphBytes | None:
             tensor = next((s for f, s in fields(data, *kind) if f == 1 and isinstance(s, tuple)), kind)
             inputs[_text(data, span, 1)] = _number(data, tensor, 1)
     producers = {name: placed for placed in nodes for name in placed.node.outputs if name}
-    return GraphBytes(data, found[0], found[1], nodes, weights, inputs, producers)
+    return GraphBytes(data, whole, body, nodes, weights, inputs, producers)
 
 
-@contextmanager
-def edited(graph: Path, finders: Sequence[Finder], *, in_memory: bool) -> Iterator[Path | bytes | None]:
-    """The edited graph: its bytes, or a temporary file; None where no finder finds what it edits.
-
-    Args:
-        graph: the file.
-        finders: of edits that don't overlap.
-        in_memory: whether bytes are wanted, as for graphs whose weights lie beside them.
-
-    Raises:
-        OSError: it can't be read, or no temporary file be written.
-        ValueError: not an ONNX file.
-    """
-    with graph.open("rb") as file:
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            found = read_bytes(data)
-            edits = [find(found) if found else None for find in finders]
-            whole, body = (found.whole, found.body) if found else ((0, 0), (0, 0))
-            del found  # it looks into the mapped file
-        chosen = [edit for edit in edits if edit is not None]
-        if not chosen:
-            yield None
-        elif in_memory:
-            yield b"".join(_pieces(file, whole, body, chosen))
-        else:
-            with tempfile.TemporaryDirectory(prefix="cultev-") as folder:
-                copy = Path(folder) / "model.onnx"
-                with copy.open("wb") as target:
-                    target.writelines(_pieces(file, whole, body, chosen))
-                yield copy
-
-
-def can_edit(graph: Path, find: Finder) -> bool:
-    """Whether a finder finds what it edits.
+def find_edits(graph: Path, finders: Sequence[Finder]) -> list[Edit | None]:
+    """What each finder would edit in a graph's file.
 
     Raises:
         OSError: it can't be read.
@@ -141,7 +123,30 @@ def can_edit(graph: Path, find: Finder) -> bool:
     """
     with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         found = read_bytes(data)
-        return found is not None and find(found) is not None
+        return [find(found) if found else None for find in finders]
+
+
+@contextmanager
+def edited(graph: Path, edits: Sequence[Edit], *, in_memory: bool) -> Iterator[Path | bytes]:
+    """The edited graph: its bytes, or a temporary file.
+
+    Args:
+        graph: the file.
+        edits: found in it, at different places.
+        in_memory: whether bytes are wanted, as for graphs whose weights lie beside them.
+
+    Raises:
+        OSError: it can't be read, or no temporary file be written.
+    """
+    with graph.open("rb") as file:
+        if in_memory:
+            yield b"".join(_pieces(file, edits))
+            return
+        with tempfile.TemporaryDirectory(prefix="cultev-") as folder:
+            copy = Path(folder) / "model.onnx"
+            with copy.open("wb") as target:
+                target.writelines(_pieces(file, edits))
+            yield copy
 
 
 def changed(
@@ -180,13 +185,6 @@ def port(name: str, kind: int, dims: Sequence[int | str]) -> bytes:
     return as_field(_GRAPH_INPUT, as_field(1, name.encode()) + as_field(2, as_field(1, tensor)))
 
 
-def wholes(data: Buffer, start: int, end: int, wanted: int) -> Iterator[tuple[Span, Span]]:
-    """Of every field with that number: where it begins and ends, and where what it holds does."""
-    for field, span in fields(data, start, end):
-        if field == wanted and isinstance(span, tuple):
-            yield _whole(span), span
-
-
 def as_field(number: int, content: bytes) -> bytes:
     """A field that holds bytes; its number is below 16."""
     return bytes([number << 3 | 2]) + varint(len(content)) + content
@@ -201,9 +199,11 @@ def varint(value: int) -> bytes:
     return bytes([*parts, value])
 
 
-def _whole(span: Span) -> Span:
-    """With its tag (one byte: numbers here are below 16) and its length, written in as few bytes as can be."""
-    return span[0] - len(varint(span[1] - span[0])) - 1, span[1]
+def _whole(data: Buffer, number: int, span: Span) -> Span | None:
+    """With its tag and its length; None where that takes more bytes than it needs, so that it can't be told."""
+    head = bytes([number << 3 | 2]) + varint(span[1] - span[0])
+    start = span[0] - len(head)
+    return (start, span[1]) if start >= 0 and bytes(data[start : span[0]]) == head else None
 
 
 def _text(data: Buffer, span: Span, number: int) -> str:
@@ -214,8 +214,9 @@ def _number(data: Buffer, span: Span, number: int) -> int:
     return next((n for f, n in fields(data, *span) if f == number and isinstance(n, int)), 0)
 
 
-def _pieces(file: BinaryIO, whole: Span, body: Span, edits: Sequence[Edit]) -> Iterator[bytes]:
+def _pieces(file: BinaryIO, edits: Sequence[Edit]) -> Iterator[bytes]:
     """The edited file, piece by piece. Read, not mapped: mapped pages would count as the process's memory."""
+    whole, body = edits[0].whole, edits[0].body
     changes = sorted((change for edit in edits for change in edit.changes), key=lambda change: change[0])
     inputs = b"".join(text for edit in edits for text in edit.inputs)
     grown = len(inputs) + sum(len(content) - (end - start) for (start, end), content in changes)

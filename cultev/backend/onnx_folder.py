@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cultev.backend.hashes import once
-from cultev.backend.onnx_edit import can_edit
+from cultev.backend.onnx_edit import find_edits
 from cultev.backend.onnx_head import find_head
 from cultev.backend.onnx_proto import GraphFacts, read_graph
 from cultev.errors import ModelDamaged, ModelNotFound, ModelUnsupported, NotAModel
@@ -25,6 +25,12 @@ _VARIANTS = ("", "_quantized", "_int8", "_uint8", "_q4", "_q4f16", "_bnb4", "_fp
 GRAPH_NAMES = tuple(f"{stem}{variant}.onnx" for variant in _VARIANTS for stem in ("model", "decoder_model_merged"))
 """Graphs in order of preference, transformers.js's names among them: the unquantized one, then eight bits, four bits,
 half precision. Each is looked for in the folder, then in its ``onnx`` folder. A path may name any other."""
+
+_WINDOWS = ("sliding_window", "window_size", "attention_window_size", "attention_chunk_size", "local_attention")
+"""What configs call the tokens that a layer sees of what came before."""
+
+_LAYERS = ("layer_types", "attention_layers", "attention_types")
+"""What they call the list of what each layer sees."""
 
 _PARTS = {
     "encoder_model": "an encoder-decoder model",
@@ -109,14 +115,15 @@ class OnnxFolder:
     @property
     def has_window(self) -> bool:
         """Whether some layers see a sliding window only."""
-        if any("full" not in str(kind) for kind in self.config.get("layer_types") or ()):
-            return True
-        return bool(self.config.get("sliding_window")) and self.config.get("use_sliding_window") is not False
+        kinds = [str(kind) for config in self._configs for key in _LAYERS for kind in config.get(key) or ()]
+        if kinds:
+            return any("local" in kind or not ("full" in kind or "global" in kind) for kind in kinds)
+        return bool(self.window) and all(config.get("use_sliding_window") is not False for config in self._configs)
 
     @property
     def window(self) -> int:
         """Tokens that a sliding window sees, 0 where nothing says it."""
-        return self._number("sliding_window")
+        return self._number(*_WINDOWS)
 
     @property
     def quantization(self) -> str:
@@ -126,7 +133,7 @@ class OnnxFolder:
     @cached_property
     def picks(self) -> bool:
         """Whether its graph can be made to compute logits only where they are read."""
-        return can_edit(self.graph, find_head)
+        return find_edits(self.graph, [find_head]) != [None]
 
     @property
     def reference(self) -> bool:
@@ -154,11 +161,16 @@ class OnnxFolder:
         beside = json.dumps([sorted(files), sorted((name, text.hex()) for name, text in texts.items())]).encode()
         return once([files[name] for name in sorted(files)], lambda: _sha256(files, texts), beside)
 
-    def _number(self, *keys: str) -> int:
+    @property
+    def _configs(self) -> list[Mapping[str, Any]]:
+        """The config, and the part of it on the language model where it has others."""
         nested = self.config.get("text_config")
-        for source in (self.config, nested if isinstance(nested, dict) else {}):
+        return [self.config, nested] if isinstance(nested, Mapping) else [self.config]
+
+    def _number(self, *keys: str) -> int:
+        for config in self._configs:
             for key in keys:
-                value = source.get(key)
+                value = config.get(key)
                 if isinstance(value, int) and not isinstance(value, bool) and value > 0:
                     return value
         return 0

@@ -116,7 +116,7 @@ class GraphPorts:
     reads: str
     """Which positions' logits are asked, one by one (see ``onnx_head``)."""
     sight: str
-    """What each token sees (see ``onnx_sight``): ``SEEN``, or ``BIAS``, which is spelt out."""
+    """What each token sees, so that rows may branch (see ``onnx_sight``): ``SEEN``, or ``BIAS``, which is spelt out."""
     logits: str
     """Rows x tokens x vocabulary; '' for a model that only embeds."""
     hidden: str
@@ -129,11 +129,6 @@ class GraphPorts:
     """Dimensions of the graph's inputs."""
     one_row: bool
     """Whether the graph was made for a single sequence at a time."""
-
-    @property
-    def branches(self) -> bool:
-        """Whether a row may hold branches: tokens of any position that see some of the tokens before them."""
-        return bool(self.sight and (self.positions or PLACES in self.types))
 
     @property
     def slot_bytes(self) -> int:

@@ -33,7 +33,8 @@ def find_head(graph: GraphBytes) -> Edit | None:
         if placed.node.operator in _PRODUCTS and open_inputs == [inputs[0]]:
             gather = node("GatherND", [inputs[0], READS], _PICKED)
             product = changed(graph, placed, inputs=[_PICKED, *inputs[1:]])
-            return Edit([(placed.whole, gather + product)], [port(READS, _INT64, [1, "n", 2])])
+            added = [port(READS, _INT64, [1, "n", 2])]
+            return Edit(graph.whole, graph.body, [(placed.whole, gather + product)], added)
         if placed.node.operator not in _PLAIN or len(open_inputs) != 1:
             return None
         name = open_inputs[0]

@@ -7,6 +7,7 @@ their inputs says so. A small tree with branches of unlike lengths, computed bot
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,19 +32,31 @@ NOISE_FACTOR = 4.0
 ROUGH = 0.25
 """What such graphs may differ by, as a share of the spread of the log-probabilities: a last bit can tip a rounding."""
 
+PROBE_TOKENS = 64
+"""More than the questions that are tried hold."""
+
 GAP = 3.0
 """A number like those in keys and values. What stands in a masked gap must not matter."""
 
 
+class Chosen(NamedTuple):
+    """How rows are to share a run."""
+
+    way: Way
+    branches: bool
+    """Whether a row may branch."""
+    noise: float
+    """The largest difference from whole sequences that was seen, in nats."""
+
+
 def choose_way(
     make: Callable[[Way, bool], TreeRunner], ways: Sequence[Way], n_vocab: int, *, rounds: bool = False
-) -> tuple[TreeRunner, float]:
-    """The first of ``ways`` that agrees with whole sequences, and its largest difference from them, in nats.
-
-    Its rows branch where the graph says it takes that, and that agrees as well.
+) -> Chosen:
+    """The first of ``ways`` that agrees with whole sequences; rows branch where the graph takes it and that agrees too.
 
     Args:
-        make: a runner for a way, whose rows may branch or not.
+        make: a runner for a way, whose rows branch where that can be and is asked. Its context and batch must have
+            room for ``PROBE_TOKENS``: rows that were cut short would prove nothing.
         ways: from the fastest; Way.WHOLE needs no mention.
         n_vocab: width of the logits.
         rounds: whether the graph quantizes activations as it runs.
@@ -52,43 +65,41 @@ def choose_way(
         EngineError: the graph fails at whole sequences already, or gives no numbers.
     """
     trunk, requests = _questions(n_vocab)
-    tree = build_tree(requests, len(trunk))
-    wanted = [(leaf, token) for leaf in tree.leaves for token in range(0, n_vocab, max(1, n_vocab // 16))]
+    # The same questions after a trunk and without one; both trees have their leaves in the same order.
+    tasks: list[_Task] = []
+    for held in (trunk, ()):
+        tree = build_tree(requests, len(held))
+        tasks.append(_Task(held, tree, [(leaf, token) for leaf in tree.leaves for token in _picks(n_vocab)]))
     whole = make(Way.WHOLE, False)
-    expected = _one_by_one(whole, trunk, tree, wanted)
-    noise = float(np.abs(_compute(whole, trunk, tree, wanted) - expected).max())
+    expected = _one_by_one(whole, tasks[0])
+    noise = float(np.abs(_compute(whole, tasks[0]) - expected).max())
     half = any(np.dtype(c.dtype) == np.float16 for c in whole.binding.ports.caches)
     allowed = (HALF_TOLERANCE if half else TOLERANCE) + NOISE_FACTOR * noise
     if rounds:
         allowed += ROUGH * float(expected.std())
 
-    from_nothing = build_tree(requests, 0)
-    # The same questions, without a trunk; continuations' nodes come in the same order.
-    same = [(leaf, token) for leaf in from_nothing.leaves for token in range(0, n_vocab, max(1, n_vocab // 16))]
-
     def difference(runner: TreeRunner) -> float:
         """From whole sequences; infinite where it fails."""
+        worst = 0.0
         try:
-            got = _compute(runner, trunk, tree, wanted)
-            if runner.way is Way.MIXED and not _ignores_gaps(runner, trunk, tree, wanted, got):
-                return np.inf
-            if runner.shape.first_branches:
-                got = np.concatenate([got, _compute(runner, (), from_nothing, same)])
+            for task in tasks:
+                got = _compute(runner, task)
+                if runner.way is Way.MIXED and not _ignores_gaps(runner, task, got):
+                    return np.inf
+                worst = max(worst, float(np.abs(got - expected).max()))
         except EngineError:
             return np.inf
-        return float(np.abs(got.reshape(-1, expected.size) - expected).max())
+        return worst
 
     for way in ways:
-        found = make(way, False)
-        if (seen := difference(found)) > allowed:
+        # Without branches first: with them these few questions would be rows without a gap.
+        if (seen := difference(make(way, False))) > allowed:
             continue
-        branching = make(way, whole.binding.ports.branches)
-        for at_first in (True, False) if branching.branches else ():
-            branching.branch_at_first(at_first)
-            if (other := difference(branching)) <= allowed:
-                return branching, other
-        return found, seen
-    return whole, noise
+        branching = make(way, True)
+        if branching.branches and (other := difference(branching)) <= allowed:
+            return Chosen(way, True, other)
+        return Chosen(way, False, seen)
+    return Chosen(Way.WHOLE, False, noise)
 
 
 def takes_packed(binding: Binding, way: Way, n_vocab: int, n_ctx: int, *, rounds: bool = False) -> bool:
@@ -99,7 +110,7 @@ def takes_packed(binding: Binding, way: Way, n_vocab: int, n_ctx: int, *, rounds
     """
     stream = [(5 + i * 7919) % n_vocab for i in range(10)]
     texts = [stream[:7], stream[4:7], stream[2:8]]
-    picks = np.arange(0, n_vocab, max(1, n_vocab // 16))
+    picks = np.array(_picks(n_vocab))
 
     def grow(residents: Residents) -> NDArray[np.float64]:
         """The logits after two more tokens of each text, fed one by one."""
@@ -124,29 +135,40 @@ def takes_packed(binding: Binding, way: Way, n_vocab: int, n_ctx: int, *, rounds
     return bool(np.abs(got - expected).max() <= allowed)
 
 
-def _ignores_gaps(
-    runner: TreeRunner, trunk: tuple[int, ...], tree: TokenTree, wanted: Wanted, got: NDArray[np.float64]
-) -> bool:
+class _Task(NamedTuple):
+    """A tree after a trunk, and what is asked of it."""
+
+    trunk: tuple[int, ...]
+    tree: TokenTree
+    wanted: Wanted
+
+
+def _picks(n_vocab: int) -> range:
+    """Some tokens of the vocabulary."""
+    return range(0, n_vocab, max(1, n_vocab // 16))
+
+
+def _ignores_gaps(runner: TreeRunner, task: _Task, got: NDArray[np.float64]) -> bool:
     """Whether the answers stay when other numbers stand in the gaps."""
     runner.buffers.gap = GAP
-    again = _compute(runner, trunk, tree, wanted)
+    again = _compute(runner, task)
     runner.buffers.gap = 0.0
     return bool(np.abs(again - got).max() <= TOLERANCE / 10)
 
 
-def _compute(runner: TreeRunner, trunk: tuple[int, ...], tree: TokenTree, wanted: Wanted) -> NDArray[np.float64]:
-    runner.hold(trunk)
-    return runner.compute(tree, wanted)
+def _compute(runner: TreeRunner, task: _Task) -> NDArray[np.float64]:
+    runner.hold(task.trunk)
+    return runner.compute(task.tree, task.wanted)
 
 
-def _one_by_one(whole: TreeRunner, trunk: tuple[int, ...], tree: TokenTree, wanted: Wanted) -> NDArray[np.float64]:
+def _one_by_one(whole: TreeRunner, task: _Task) -> NDArray[np.float64]:
     """Each leaf's path alone, from the first token: what every causal graph must get right."""
-    result = np.empty(len(wanted))
-    for leaf in tree.leaves:
-        path = (*trunk, *(tree.tokens[n] for n in tree.path(leaf)))
-        picks = [i for i, (node, _) in enumerate(wanted) if node == leaf]
+    result = np.empty(len(task.wanted))
+    for leaf in task.tree.leaves:
+        path = (*task.trunk, *(task.tree.tokens[n] for n in task.tree.path(leaf)))
+        picks = [i for i, (node, _) in enumerate(task.wanted) if node == leaf]
         alone = build_tree([ScoreRequest("", path, (Continuation("", (0,)),))], 0)
-        result[picks] = _compute(whole, (), alone, [(len(path) - 1, wanted[i][1]) for i in picks])
+        result[picks] = _compute(whole, _Task((), alone, [(len(path) - 1, task.wanted[i][1]) for i in picks]))
     return result
 
 

@@ -84,7 +84,7 @@ class Shape:
     """Most rows x (past + tokens)."""
     n_ctx: int
     """Past + tokens of a padded row."""
-    first_branches: bool = False
+    first_branches: bool = True
     """Whether rows without a past may branch, where others may."""
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cultev.backend.onnx_binding import first_line
-from cultev.backend.onnx_edit import Finder, edited
+from cultev.backend.onnx_edit import Edit, edited
 from cultev.errors import EngineError, MissingExtra, ModelDamaged, ModelUnsupported
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -27,19 +27,18 @@ class Opened(NamedTuple):
 
 
 def open_edited(
-    onnxruntime: Any, graph: Path, threads: int, device: str, finders: Sequence[Finder], *, beside: bool
+    onnxruntime: Any, graph: Path, threads: int, device: str, edits: Sequence[Edit], *, beside: bool
 ) -> Opened | None:
-    """Load a graph with all that the finders find to edit (see ``onnx_edit``); None where there is no such graph.
+    """Load a graph with some edits (see ``onnx_edit``); None where that fails.
 
     Args:
         onnxruntime, graph, threads, device: as ``open_session``'s.
-        finders: of the edits.
+        edits: found in it.
         beside: whether weights lie in files of their own.
     """
     # As it came it may load; and if not, what is said of that is what helps.
-    with contextlib.suppress(Exception), edited(graph, finders, in_memory=beside) as source:
-        if source is not None:
-            return _open(onnxruntime, source, graph, threads, device)
+    with contextlib.suppress(Exception), edited(graph, edits, in_memory=beside) as source:
+        return _open(onnxruntime, source, graph, threads, device)
     return None
 
 

@@ -37,8 +37,8 @@ _FLOATS = {1, 10}
 """Element types (``TensorProto.DataType``): float and float16."""
 
 _JOINS = {_BOOL: "And", **dict.fromkeys(_FLOATS, "Add")}
-_MASK = "attention_mask"
-_SIDE = {_MASK, "position_ids", "past_sequence_length", "total_sequence_length", "seqlens_k", "cache_position"}
+_MASK, _POSITIONS = "attention_mask", "position_ids"
+_SIDE = {_MASK, _POSITIONS, "past_sequence_length", "total_sequence_length", "seqlens_k", "cache_position"}
 """Inputs that say how to compute, not what from."""
 
 _LOGICAL = {"And", "Or", "Not", "Xor", "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "IsNaN"}
@@ -52,11 +52,13 @@ def find_sight(graph: GraphBytes) -> Edit | None:
     if not scores:  # no keys and values: nothing that a row could continue
         return None
     fused = [placed for placed in graph.nodes if placed.node.operator == _FUSED]
-    return _fused(graph, fused, scores) if fused else _plain(graph, scores)
+    return _fused(graph, fused, scores) if fused else _plain(graph)
 
 
 def _fused(graph: GraphBytes, nodes: Sequence[Placed], scores: int) -> Edit | None:
-    """Each operator's bias and positions, fed from outside; None where one has them already, or sees a window only.
+    """Each operator's bias and positions, fed from outside.
+
+    None where one has them already or sees a window only, or nothing else says what positions keys are turned by.
 
     Args:
         graph: the graph.
@@ -73,11 +75,14 @@ def _fused(graph: GraphBytes, nodes: Sequence[Placed], scores: int) -> Edit | No
         if placed.node.ints.get("do_rotary"):
             inputs[_PLACES_AT] = PLACES
         changes.append((placed.whole, changed(graph, placed, inputs=inputs)))
+    if not turns and _POSITIONS not in graph.inputs:
+        return None
     ports = [port(BIAS, scores, ["rows or 1", 1, "tokens", "slots"])]
-    return Edit(changes, [*ports, port(PLACES, _INT64, ["rows", "tokens"])] if turns else ports)
+    ports += [port(PLACES, _INT64, ["rows", "tokens"])] if turns else []
+    return Edit(graph.whole, graph.body, changes, ports)
 
 
-def _plain(graph: GraphBytes, scores: int) -> Edit | None:
+def _plain(graph: GraphBytes) -> Edit | None:
     """Join the input to the mask that all layers share, as near to them as it is shared."""
     content = _reached(graph, [name for name in graph.inputs if name not in _SIDE])
     masks = _reached(graph, [_MASK]) - content
@@ -89,13 +94,14 @@ def _plain(graph: GraphBytes, scores: int) -> Edit | None:
         if name in masks
     }
     found = _shared(graph, sorted(entering), masks)
-    kind = _type(graph, found) or scores
-    if found not in graph.producers or kind not in _JOINS:
+    kind = _type(graph, found)
+    if found not in graph.producers or kind not in _JOINS or _POSITIONS not in graph.inputs:
         return None
     placed = graph.producers[found]
     outputs = [_OWN if name == found else name for name in placed.node.outputs]
     joined = changed(graph, placed, outputs=outputs) + node(_JOINS[kind], [_OWN, SEEN], found)
-    return Edit([(placed.whole, joined)], [port(SEEN, kind, ["rows or 1", 1, "tokens or 1", "slots or 1"])])
+    added = [port(SEEN, kind, ["rows or 1", 1, "tokens or 1", "slots or 1"])]
+    return Edit(graph.whole, graph.body, [(placed.whole, joined)], added)
 
 
 def _reached(graph: GraphBytes, names: Iterable[str]) -> set[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from cultev.backend.logprobs import gather_logprobs, require_finite
 from cultev.backend.onnx_binding import Binding, Given, Reads, Value
 from cultev.backend.onnx_past import PastBuffers, Piece, copy_row, cut, length_of
 from cultev.backend.onnx_rows import Row, Shape, batches, bushes, chains, whole_rows
+from cultev.backend.onnx_sight import PLACES
 from cultev.backend.prefix import STRICT_SLICE, TokenTree, common_prefix
 from cultev.backend.sequences import Wanted
 
@@ -53,7 +53,7 @@ class TreeRunner:
         n_vocab: width of the logits.
         n_ctx: tokens that a row may have.
         last_only: whether the graph gives the logits of each row's last token only.
-        branches: whether rows may branch (see ``GraphPorts.branches``).
+        branches: whether rows may branch, where the graph takes that (see ``GraphPorts.sight``).
         strict: whether a trunk is computed in slices of ``STRICT_SLICE``, whatever was held before.
         batch: most tokens of one row in one run, where that is less than ``SLICE``.
         threads: that turn logits into log-probabilities.
@@ -76,7 +76,7 @@ class TreeRunner:
         self.way = way
         self.n_ctx = n_ctx
         self.last_only = last_only
-        self.branches = branches and not last_only and way is not Way.WHOLE
+        self.branches = branches and bool(binding.ports.sight) and not last_only
         self.buffers = PastBuffers(binding)
         ports = binding.ports
         # Where the graph gives few logits, what bounds a run is a pack, and that caches hold no more anyway.
@@ -93,13 +93,10 @@ class TreeRunner:
             cells=cells,
             slots=max(1, PAST_BYTES // max(1, ports.slot_bytes)),
             n_ctx=n_ctx,
+            first_branches=PLACES not in ports.types,  # the operator counts positions itself where there is no past
         )
         self._trunk: tuple[int, ...] = ()
         self._state: list[Piece] = []
-
-    def branch_at_first(self, allowed: bool) -> None:
-        """Whether rows without a past may branch too: some operators count positions themselves there."""
-        self.shape = replace(self.shape, first_branches=allowed)
 
     @property
     def reuse(self) -> str:

@@ -2,7 +2,8 @@
 
 Quantized kernels round differently for batches of different shape, and some (onnxruntime's dynamic int8) scale
 activations by what else is in the batch. That noise has nothing to do with sharing, so it is measured too: each
-question once beside an unrelated text with which it shares nothing.
+question once beside an unrelated text with which it shares nothing. An ONNX graph whose products round each row by
+itself hides it there, and shows it where a sum is taken in another order: by how much was seen as it was tried out.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Proof:
     worst_total: float
     """Largest difference of a whole continuation's log-probability, in nats."""
     noise_per_token: float
-    """Largest difference, in nats per token, that an unrelated text in the same batch makes."""
+    """Largest difference, in nats per token, that an unrelated text in the same batch makes, or that was seen between
+    rows and whole sequences when an ONNX graph was opened."""
     same_choice: int
     """Requests whose most probable continuation is the same one."""
     turned: int
@@ -65,7 +67,7 @@ def prove_reuse(backend: Backend, requests: Sequence[ScoreRequest]) -> Proof:
         EngineError: the engine died of one of them.
     """
     shared = _scores(backend, requests)
-    per_token, total, noise, same = 0.0, 0.0, 0.0, 0
+    per_token, total, noise, same = 0.0, 0.0, float(backend.info.extra.get("noise", 0)), 0
     differing: list[float] = []
     for request in requests:
         singles = [

@@ -143,6 +143,13 @@ def test_genai_settings_stand_in_for_a_config(folder: Path) -> None:
         ({"sliding_window": 512, "use_sliding_window": False}, False),
         ({"layer_types": ["full_attention", "sliding_attention"]}, True),
         ({"layer_types": ["full_attention"]}, False),
+        ({"layer_types": ["full_attention"], "sliding_window": 512}, False),
+        ({"text_config": {"sliding_window": 512}}, True),
+        ({"text_config": {"sliding_window": 512, "use_sliding_window": False}}, False),
+        ({"text_config": {"layer_types": ["full_attention", "sliding_attention"]}}, True),
+        ({"attention_types": [[["global", "local"], 6]], "window_size": 256}, True),  # GPT-Neo
+        ({"attention_layers": ["global", "global"], "window_size": 256}, False),
+        ({"attention_window_size": 2048}, True),
     ],
 )
 def test_sliding_windows(tmp_path: Path, config: dict[str, object], windowed: bool) -> None:

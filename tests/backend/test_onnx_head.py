@@ -15,7 +15,7 @@ pytest.importorskip("tokenizers")
 
 import onnx
 
-from cultev.backend.onnx_edit import can_edit, edited, read_bytes
+from cultev.backend.onnx_edit import Edit, Finder, edited, find_edits, read_bytes
 from cultev.backend.onnx_head import READS, find_head
 from tests.backend.onnx_models import Spec, make_graph
 from tests.backend.test_onnx_generate import COUNTS, FUSED
@@ -59,6 +59,13 @@ def logits(session: Any, **more: Any) -> Any:
     return session.run(["logits"], {name: value for name, value in feeds.items() if name in names})[0]
 
 
+def found_edits(graph: Path, *finders: Finder) -> list[Edit]:
+    """What all of them found."""
+    found = find_edits(graph, finders)
+    assert None not in found
+    return [edit for edit in found if edit]
+
+
 @pytest.mark.parametrize("in_memory", [False, True])
 @pytest.mark.parametrize("name", SPECS)
 def test_only_what_is_read_comes(tmp_path: Path, name: str, in_memory: bool) -> None:
@@ -67,8 +74,7 @@ def test_only_what_is_read_comes(tmp_path: Path, name: str, in_memory: bool) -> 
     onnx.save_model(model, graph, save_as_external_data=in_memory, location="weights", size_threshold=500)
     before = graph.read_bytes()
     whole = logits(session(graph, graph.parent))
-    assert can_edit(graph, find_head)
-    with edited(graph, [find_head], in_memory=in_memory) as source:
+    with edited(graph, found_edits(graph, find_head), in_memory=in_memory) as source:
         assert isinstance(source, bytes if in_memory else Path)
         found = logits(session(source, graph.parent), **{READS: np.array([[(0, 4), (0, 1), (0, 1)]])})
     assert found.shape == (1, 3, whole.shape[-1]) and found.dtype == whole.dtype
@@ -95,7 +101,7 @@ def test_logits_that_are_capped(tmp_path: Path) -> None:
     graph = tmp_path / "model.onnx"
     onnx.save(capped(make_graph(Spec())), graph)
     whole = logits(session(graph, tmp_path))
-    with edited(graph, [find_head], in_memory=True) as source:
+    with edited(graph, found_edits(graph, find_head), in_memory=True) as source:
         assert isinstance(source, bytes)
         found = logits(session(source, tmp_path), **{READS: np.array([[(0, 3)]])})
     np.testing.assert_allclose(found[0, 0], whole[0, 3], rtol=1e-5, atol=1e-5)
@@ -117,12 +123,36 @@ def others() -> Iterator[tuple[str, Any]]:
 def test_what_is_not_understood_stays(tmp_path: Path, name: str) -> None:
     graph = tmp_path / "model.onnx"
     graph.write_bytes(dict(others())[name].SerializeToString())
-    assert not can_edit(graph, find_head)
-    with edited(graph, [find_head], in_memory=False) as source:
-        assert source is None
+    assert find_edits(graph, [find_head]) == [None]
 
 
 def test_no_graph_at_all() -> None:
     assert read_bytes(onnx.ModelProto().SerializeToString()) is None
     with pytest.raises(ValueError):
         read_bytes(make_graph(Spec()).SerializeToString()[:-40])
+
+
+def test_lengths_written_in_more_bytes_than_they_need_are_left_alone(tmp_path: Path) -> None:
+    """Where a node begins can't be told from where what it holds does."""
+    model = make_graph(Spec())
+    whole = model.graph.SerializeToString()
+    graph = tmp_path / "model.onnx"
+    length = bytes([len(whole) >> shift & 127 | 128 for shift in (0, 7, 14, 21)]) + b"\0"
+    del model.graph.node[:]
+    model.ClearField("graph")
+    graph.write_bytes(model.SerializeToString() + b"\x3a" + length + whole)
+    onnx.load(graph)
+    assert read_bytes(graph.read_bytes()) is None and find_edits(graph, [find_head]) == [None]
+
+
+def test_weights_made_of_weights_a_thousand_times(tmp_path: Path) -> None:
+    """Deep graphs are walked without recursion."""
+    model = make_graph(Spec())
+    product = next(n for n in model.graph.node if n.output[0] == model.graph.node[-1].input[0])
+    name = product.input[1]
+    for i in range(2_000):
+        model.graph.node.insert(i, onnx.helper.make_node("Identity", [name], [f"again_{i}"]))
+        name = f"again_{i}"
+    product.input[1] = name
+    found = read_bytes(model.SerializeToString())
+    assert found is not None and find_head(found) is not None

@@ -123,3 +123,21 @@ def test_rows_keep_within_the_context(n_ctx: int) -> None:
     levels = bushes(chains(tree, 512), 512, shape(n_ctx=n_ctx))
     assert all(row.past + len(row.tokens) <= n_ctx for level in levels for row in level)
     check(tree, levels)
+
+
+def test_a_branch_is_weighed_with_the_past_that_it_would_copy() -> None:
+    """Of a long question's row all would be copied for it, not only what the row itself continues."""
+    trunk, stem = numbers(64, 0), numbers(390, 1_000)
+    tree = tree_of(([*trunk, *stem], [numbers(10, 2_000), numbers(9, 3_000)]), trunk=64)
+    levels = bushes(chains(tree, 512), 512, shape())
+    assert [len(row.tokens) for level in levels for row in level] == [409]
+
+
+def test_a_row_that_others_continue_is_taken_in_by_none() -> None:
+    """Later rows copy its keys and values from the beginning of a row."""
+    trunk = numbers(64, 0)
+    long = [*trunk, *numbers(100, 1_000)], [numbers(300, 2_000), numbers(250, 3_000)]
+    tree = tree_of(([*trunk, 5], [[6]]), long, trunk=64)
+    levels = bushes(chains(tree, 512), 512, shape())
+    assert [len(row.tokens) for level in levels for row in level] == [2, 400, 250]
+    check(tree, levels)

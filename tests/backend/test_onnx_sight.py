@@ -17,10 +17,11 @@ import onnx
 
 from cultev.backend.onnx import OnnxBackend
 from cultev.backend.onnx_binding import Binding
-from cultev.backend.onnx_edit import edited, read_bytes
+from cultev.backend.onnx_edit import Edit, edited, find_edits, port, read_bytes
 from cultev.backend.onnx_graph import read_ports
 from cultev.backend.onnx_head import find_head
 from cultev.backend.onnx_sight import BIAS, PLACES, SEEN, find_sight
+from cultev.backend.onnx_tree import TreeRunner
 from cultev.backend.types import EngineSettings
 from tests.backend.onnx_models import Spec, make_embedder, make_folder, make_graph
 from tests.backend.test_onnx import answers, assert_close, expected, questions
@@ -47,8 +48,9 @@ def opened(source: Any, spec: Spec) -> Binding:
 
 
 def with_sight(path: Path, spec: Spec) -> Binding:
-    with edited(path / "model.onnx", [find_head, find_sight], in_memory=False) as source:
-        assert source is not None
+    graph = path / "model.onnx"
+    found = [edit for edit in find_edits(graph, [find_head, find_sight]) if edit]
+    with edited(graph, found, in_memory=False) as source:
         return opened(source, spec)
 
 
@@ -130,9 +132,10 @@ def alone(spec: Spec, folder: Path) -> OnnxBackend:
         Spec(ignores_mask=True),
         Spec(cache=False),
         Spec(last_only=True),
+        Spec(last_only=True, branch_input=True),  # and a product that can't be fed from elsewhere
         Spec(config={"sliding_window": 16}),
     ],
-    ids=["counts positions itself", "no mask", "no cache", "last position only", "window"],
+    ids=["counts positions itself", "no mask", "no cache", "last position only", "last and merged", "window"],
 )
 def test_other_graphs_take_chains(tmp_path: Path, spec: Spec) -> None:
     alone(spec, tmp_path / "m")
@@ -143,9 +146,8 @@ def test_a_window_wider_than_the_context_hides_nothing(tmp_path: Path) -> None:
     assert BRANCHES in OnnxBackend(path, EngineSettings(n_ctx=16)).info.extra["reuse"]
 
 
-def test_a_graph_that_takes_it_and_ignores_it(tmp_path: Path) -> None:
-    """What is loaded is tried out: here the mask is joined, and what comes of it is thrown away."""
-    path = make_folder(tmp_path / "m", Spec())
+def ignore_sight(path: Path) -> None:
+    """Change a folder's graph: what the mask is joined to is thrown away, and layers see all that stands before."""
     model = onnx.load(path / "model.onnx")
     nodes = model.graph.node
     bias, causal = (next(n.output[0] for n in nodes if n.op_type == kind) for kind in ("Where", "LessOrEqual"))
@@ -159,9 +161,29 @@ def test_a_graph_that_takes_it_and_ignores_it(tmp_path: Path) -> None:
         nodes.insert(at + 2, onnx.helper.make_node("Add", [own, muted], [joined]))
         nodes[at + 3].input[list(nodes[at + 3].input).index(bias)] = joined
     onnx.save(model, path / "model.onnx")
+
+
+def test_a_graph_that_takes_it_and_ignores_it(tmp_path: Path) -> None:
+    path = make_folder(tmp_path / "m")
+    ignore_sight(path)
     backend = OnnxBackend(path)
     assert backend._binding.ports.sight == SEEN and BRANCHES not in backend.info.extra["reuse"]
     assert_close(answers(backend, questions(n=4)), expected(path, questions(n=4)))
+    tight = OnnxBackend(path, EngineSettings(batch=1))  # whose own rows are too short to branch
+    assert BRANCHES not in tight.info.extra["reuse"]
+
+
+def test_a_graph_whose_first_rows_take_it_differently(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows without a past are tried out as well."""
+    plain = Binding.run
+
+    def first_differs(self: Binding, ids: Any, positions: Any, mask: Any, *rest: Any, **more: Any) -> Any:
+        if mask.shape[1] == ids.shape[1]:
+            more["seen"] = None
+        return plain(self, ids, positions, mask, *rest, **more)
+
+    monkeypatch.setattr(Binding, "run", first_differs)
+    assert BRANCHES not in OnnxBackend(make_folder(tmp_path / "m")).info.extra["reuse"]
 
 
 def test_the_operators_positions_at_first_are_its_own(tmp_path: Path) -> None:
@@ -206,15 +228,171 @@ def test_embedders_stay(tmp_path: Path) -> None:
     assert found is not None and find_sight(found) is None
 
 
-def test_positions_are_added_where_the_operator_turns_keys(tmp_path: Path) -> None:
-    for turns in (1, 0):
-        model = make_graph(FUSED)
-        for node in model.graph.node:
-            for attribute in node.attribute:
-                if attribute.name == "do_rotary":
-                    attribute.i = turns
-        found = read_bytes(model.SerializeToString())
-        assert found is not None
-        edit = find_sight(found)
-        assert edit is not None and len(edit.inputs) == 1 + turns
-        assert (PLACES.encode() in edit.inputs[-1]) == bool(turns)
+def sight(model: Any) -> Edit | None:
+    found = read_bytes(model.SerializeToString())
+    assert found is not None
+    return find_sight(found)
+
+
+def joined(model: Any) -> str:
+    """The value at which a graph would be edited."""
+    edit = sight(model)
+    assert edit is not None and len(edit.changes) == 1
+    text = edit.changes[0][1]
+    nodes = onnx.GraphProto.FromString(text).node
+    assert nodes[0].output[0] == nodes[1].input[0] and nodes[1].input[1] == SEEN
+    return str(nodes[1].output[0])
+
+
+def turning(positions: bool, turns: int) -> Any:
+    model = make_graph(Spec(fused=True, positions=positions))
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "do_rotary":
+                attribute.i = turns
+    return model
+
+
+def test_positions_are_added_where_the_operator_turns_keys() -> None:
+    for positions in (True, False):
+        edit = sight(turning(positions, 1))
+        assert edit is not None and len(edit.inputs) == 2 and PLACES.encode() in edit.inputs[1]
+    edit = sight(turning(True, 0))
+    assert edit is not None and len(edit.inputs) == 1 and PLACES.encode() not in edit.inputs[0]
+    assert sight(turning(False, 0)) is None, "nothing says what keys are turned by"
+
+
+def test_an_operator_with_positions_of_its_own_stays() -> None:
+    model = make_graph(FUSED)
+    for node in model.graph.node:
+        if node.op_type == "GroupQueryAttention":
+            node.input.append("some_positions")
+    assert sight(model) is None
+
+
+def test_the_bias_is_of_the_keys_type(tmp_path: Path) -> None:
+    model = make_graph(FUSED)
+    for value in (*model.graph.input, *model.graph.output):
+        if value.name.startswith(("past", "present")):
+            value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    for kind, made in ((onnx.TensorProto.FLOAT16, model), (onnx.TensorProto.FLOAT, make_graph(FUSED))):
+        graph = tmp_path / "model.onnx"
+        onnx.save(made, graph)
+        (edit,) = find_edits(graph, [find_sight])
+        assert edit is not None
+        with edited(graph, [edit], in_memory=True) as source:
+            assert isinstance(source, bytes)
+            found = read_bytes(source)
+        assert found is not None and (found.inputs[BIAS], found.inputs[PLACES]) == (kind, onnx.TensorProto.INT64)
+
+
+def test_the_mask_is_joined_as_near_to_the_layers_as_it_is_shared() -> None:
+    model = make_graph(Spec())
+    bias = next(n.output[0] for n in model.graph.node if n.op_type == "Where")
+    assert joined(model) == bias, "neither the mask that it was made from nor its shape"
+
+
+def test_masks_of_layers_are_followed_to_what_they_share() -> None:
+    model = make_graph(Spec())
+    nodes = model.graph.node
+    bias = next(n.output[0] for n in nodes if n.op_type == "Where")
+    first = next(n for n in nodes if bias in n.input)
+    nodes.insert(list(nodes).index(first), onnx.helper.make_node("Identity", [bias], ["first_layers"]))
+    first.input[list(first.input).index(bias)] = "first_layers"
+    assert joined(model) == bias
+
+
+def test_masks_made_of_several_are_followed_no_further() -> None:
+    """Joined to one of two, the input would be lost in the other."""
+    model = make_graph(Spec())
+    nodes, words = model.graph.node, iter(("one", "two"))
+    where = next(n for n in nodes if n.op_type == "Where")
+    seen, bias = where.input[0], where.output[0]
+    for add in [n for n in nodes if bias in n.input]:
+        word = next(words)
+        at = list(nodes).index(add)
+        for i, (kind, inputs, output) in enumerate(
+            (("Not", [seen], f"not_{word}"), ("Or", [seen, f"not_{word}"], f"either_{word}"),
+             ("Where", [f"either_{word}", *where.input[1:]], f"bias_{word}"))
+        ):  # fmt: skip
+            nodes.insert(at + i, onnx.helper.make_node(kind, inputs, [output]))
+        add.input[list(add.input).index(bias)] = f"bias_{word}"
+    assert sight(model) is None
+
+
+@pytest.mark.parametrize("kind", [onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16])
+def test_the_type_of_a_mask_is_that_of_its_constants(kind: int) -> None:
+    model = make_graph(Spec())
+    nodes = model.graph.node
+    where = next(n for n in nodes if n.op_type == "Where")
+    value = onnx.helper.make_tensor("zero", kind, [], [0.0])
+    nodes.insert(0, onnx.helper.make_node("Constant", [], ["zero"], value=value))
+    where.input[1] = "zero"
+    edit = sight(model)
+    assert edit is not None
+    assert onnx.GraphProto.FromString(edit.inputs[0]).input[0].type.tensor_type.elem_type == kind
+
+
+def test_what_is_hidden_weighs_nothing(tmp_path: Path) -> None:
+    """However large the scores: the smallest number there is."""
+    for spec, kind in ((Spec(), np.float32), (FUSED, np.float32)):
+        binding = with_sight(make_folder(tmp_path / str(spec.fused), spec), spec)
+        fed = binding._sight(2, 1, np.array([[[True, False], [False, True]]]))
+        assert fed.shape == (1, 1, 2, 3) and fed.dtype == kind
+        assert set(fed.ravel().tolist()) == {0.0, float(np.finfo(kind).min)} and (fed[..., 0] == 0).all()
+
+
+def test_a_graph_that_fails_with_it_is_loaded_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(graph: Any) -> Edit | None:
+        edit = find_sight(graph)
+        assert edit is not None
+        return Edit(edit.whole, edit.body, edit.changes, [port(SEEN, onnx.TensorProto.STRING, [1])])
+
+    path = make_folder(tmp_path / "m")
+    monkeypatch.setattr("cultev.backend.onnx.find_sight", broken)
+    backend = OnnxBackend(path)
+    assert backend._binding.ports.reads and not backend._binding.ports.sight
+    assert_close(answers(backend, questions(n=4)), expected(path, questions(n=4)))
+
+
+@pytest.mark.parametrize("batch", [4, 256])
+def test_a_small_batch_proves_as_much(tmp_path: Path, batch: int) -> None:
+    """What is tried out has room for itself, whatever the engine is to use afterwards."""
+    path = make_folder(tmp_path / "m", FUSED)
+    backend = OnnxBackend(path, EngineSettings(batch=batch))
+    assert BRANCHES in backend.info.extra["reuse"]
+    assert_close(answers(backend, questions(n=6)), expected(path, questions(n=6)))
+
+
+def test_graphs_that_round_are_held_to_it_as_well(tmp_path: Path) -> None:
+    """The tolerance for rounding is no excuse for branches that see each other."""
+    quantization = pytest.importorskip("onnxruntime.quantization")
+    path = make_folder(tmp_path / "m")
+    ignore_sight(path)
+    quantization.quantize_dynamic(path / "model.onnx", path / "small.onnx")
+    (path / "small.onnx").replace(path / "model.onnx")
+    backend = OnnxBackend(path)
+    assert backend._binding.ports.sight == SEEN and BRANCHES not in backend.info.extra["reuse"]
+
+
+def test_what_is_told_as_noise_is_what_branches_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = TreeRunner.compute
+
+    def moved(self: TreeRunner, *args: Any) -> Any:
+        return plain(self, *args) + (5e-4 if self.branches else 0)
+
+    monkeypatch.setattr(TreeRunner, "compute", moved)
+    backend = OnnxBackend(make_folder(tmp_path / "m"))
+    assert BRANCHES in backend.info.extra["reuse"]
+    assert float(backend.info.extra["noise"]) == pytest.approx(5e-4, rel=0.1)
+
+
+def test_a_mask_that_only_dims_takes_no_gaps(tmp_path: Path) -> None:
+    """Gaps of nothing would pass; what stands in them must not matter either."""
+    path = make_folder(tmp_path / "m")
+    model = onnx.load(path / "model.onnx")
+    for weight in model.graph.initializer:
+        if list(weight.dims) == [1] and onnx.numpy_helper.to_array(weight) == np.float32(-1e9):
+            weight.CopyFrom(onnx.numpy_helper.from_array(np.array([-15], np.float32), weight.name))
+    onnx.save(model, path / "model.onnx")
+    assert "any length" not in OnnxBackend(path).info.extra["reuse"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,6 +50,16 @@ def test_a_leak_is_found(leak: float) -> None:
     proof = prove_reuse(Leaky(leak), requests())
     assert not proof.holds
     assert proof.tolerance <= CEILING
+
+
+def test_rounding_that_was_seen_as_the_graph_was_tried_out_is_allowed() -> None:
+    engine = Leaky(0.01)
+    moved = prove_reuse(engine, requests())
+    assert not moved.holds and moved.noise_per_token < 0.05
+    engine.info = replace(engine.info, extra={**engine.info.extra, "noise": "0.1"})
+    told = prove_reuse(engine, requests())
+    assert told.holds and told.noise_per_token == 0.1 and told.worst_per_token == moved.worst_per_token
+    assert told.tolerance == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
