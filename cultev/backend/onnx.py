@@ -1,8 +1,9 @@
 """ONNX folders through onnxruntime: any exported decoder with (or without) past keys and values.
 
-``onnx_folder`` reads the folder, ``onnx_session`` loads its graph, ``onnx_graph`` reads the graph's ports and
-``onnx_binding`` runs it. ``onnx_rows`` cuts token trees into batches of rows, ``onnx_tree`` scores them and
-``onnx_probe`` finds out how this graph may be fed. ``onnx_sequences`` generates: ``onnx_past`` holds prompts,
+``onnx_folder`` reads the folder, ``onnx_session`` loads its graph, edited on the way (``onnx_edit``) so that it computes
+only the logits that are read (``onnx_head``) and takes rows that branch (``onnx_sight``). ``onnx_graph`` reads the
+graph's ports and ``onnx_binding`` runs it. ``onnx_rows`` cuts token trees into batches of rows, ``onnx_tree`` scores them
+and ``onnx_probe`` finds out how this graph may be fed. ``onnx_sequences`` generates: ``onnx_past`` holds prompts,
 ``onnx_resident`` the texts that grow.
 """
 
