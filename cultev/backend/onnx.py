@@ -1,10 +1,10 @@
 """ONNX folders through onnxruntime: any exported decoder with (or without) past keys and values.
 
-``onnx_folder`` reads the folder, ``onnx_session`` loads its graph, edited on the way (``onnx_edit``) so that it computes
-only the logits that are read (``onnx_head``) and takes rows that branch (``onnx_sight``). ``onnx_graph`` reads the
-graph's ports and ``onnx_binding`` runs it. ``onnx_rows`` cuts token trees into batches of rows, ``onnx_tree`` scores them
-and ``onnx_probe`` finds out how this graph may be fed. ``onnx_sequences`` generates: ``onnx_past`` holds prompts,
-``onnx_resident`` the texts that grow.
+``onnx_folder`` reads the folder, ``onnx_session`` loads its graph, edited on the way (``onnx_edit``) so that it
+computes only the logits that are read (``onnx_head``) and takes rows that branch (``onnx_sight``). ``onnx_graph`` reads
+the graph's ports and ``onnx_binding`` runs it. ``onnx_rows`` cuts token trees into batches of rows, ``onnx_tree``
+scores them and ``onnx_probe`` finds out how this graph may be fed. ``onnx_sequences`` generates: ``onnx_past`` holds
+prompts, ``onnx_resident`` the texts that grow.
 """
 
 from __future__ import annotations
@@ -59,9 +59,10 @@ class OnnxBackend(TreeScorer, TextGenerator):
     """A ``Backend`` for one ONNX folder.
 
     ``info.n_params`` counts the elements of the graph's weights (see ``GraphFacts.n_params``); ``info.extra``
-    says the engine's version, device, threads, how rows share a run (``reuse``), and by how many nats a
-    log-probability was seen to differ from a whole sequence's (``noise``). That is rounding, except for graphs
-    that quantize activations as they run (``quantize_dynamic``): there, whatever shares a run sets the scale.
+    says the engine's version, device, threads, how rows share a run (``reuse``), by how many nats a log-probability
+    was seen to differ from a whole sequence's (``noise``), and by how many without sharing (``rounding``). Graphs that
+    quantize activations as they run differ most: a last bit tips a rounding, and where whatever shares a run sets the
+    scale (``quantize_dynamic``) that does too.
 
     Args:
         path: the folder, or one graph in it.
@@ -92,7 +93,7 @@ class OnnxBackend(TreeScorer, TextGenerator):
         self.parallel = max(1, settings.parallel or PARALLEL)
         self._reuse = settings.reuse
         self._runner: TreeRunner | None = None
-        self._noise = 0.0
+        self._noise = self._rounding = 0.0
         n_vocab = self._prepare(folder, threads) if ports.logits else folder.n_vocab or self._tokens.n_vocab
         self.limits = Limits(tokens=self._batch, leaves=PACK_LEAVES, reads=logits_limit(n_vocab))
         self.info = ModelInfo(
@@ -113,7 +114,8 @@ class OnnxBackend(TreeScorer, TextGenerator):
                 "threads": str(threads),
                 "device": "gpu" if opened.device == "cuda" else f"cpu ({opened.why})" if opened.why else "cpu",
                 "reuse": self._runner.reuse if self._runner else "none: it embeds only",
-                "noise": f"{self._noise:.1g}",
+                "noise": f"{self._noise:.2g}",
+                "rounding": f"{self._rounding:.2g}",
             },
         )
 
@@ -132,7 +134,7 @@ class OnnxBackend(TreeScorer, TextGenerator):
                 )  # fmt: skip
 
             ways = _ways(ports, folder, self.n_ctx) if self._reuse != "recompute" else []
-            way, branches, self._noise = choose_way(
+            way, branches, self._noise, self._rounding = choose_way(
                 lambda way, branches: runner(way, branches, PROBE_TOKENS), ways, n_vocab, rounds=rounds
             )
             self._runner = runner(way, branches)
@@ -230,6 +232,8 @@ def _load_edited(
     try:
         binding = _binding(opened, folder)
         binding.try_out()
+        if binding.ports.caches:
+            binding.try_past()
     except CultevError:  # such as of a graph that gives the last position only: it has fewer to pick from
         return None
     return opened, binding

@@ -136,6 +136,15 @@ class Binding:
         _, tokens, n_vocab = value.shape()
         return n_vocab, tokens == 1
 
+    def try_past(self) -> None:
+        """Run two tokens after one.
+
+        Raises:
+            EngineError: onnxruntime failed.
+        """
+        past = [self.value(np.zeros(c.shape(1, 1), c.dtype)) for c in self.ports.caches]
+        self.run(np.array([[1, 2]]), np.array([[1, 2]]), np.ones((1, 3), np.bool_), past, reads=[(0, 0), (0, 1)])
+
     def hidden(self, ids: NDArray[Any], positions: NDArray[Any], mask: NDArray[Any]) -> NDArray[Any]:
         """The hidden states (rows x tokens x width) or embeddings (rows x width) of whole texts."""
         named = [(self.ports.hidden, "cpu")]

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from cultev.backend.hashes import once
 from cultev.backend.onnx_edit import find_edits
@@ -122,8 +122,10 @@ class OnnxFolder:
 
     @property
     def window(self) -> int:
-        """Tokens that a sliding window sees, 0 where nothing says it."""
-        return self._number(*_WINDOWS)
+        """Tokens that the narrowest sliding window sees, 0 where nothing says it."""
+        found = [config.get(key) for config in self._configs for key in _WINDOWS]
+        sizes = [size for value in found for size in (value if isinstance(value, list) else [value])]
+        return min((size for size in sizes if _counts(size)), default=0)
 
     @property
     def quantization(self) -> str:
@@ -170,8 +172,7 @@ class OnnxFolder:
     def _number(self, *keys: str) -> int:
         for config in self._configs:
             for key in keys:
-                value = config.get(key)
-                if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+                if _counts(value := config.get(key)):
                     return value
         return 0
 
@@ -257,6 +258,11 @@ def _find_graph(path: Path) -> Path:
     raise NotAModel(f"{path} holds no .onnx file.", "Give the folder of an exported ONNX model, or a GGUF file.")
 
 
+def _counts(value: Any) -> TypeGuard[int]:
+    """Whether a value is a whole number above 0."""
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
 def _require(file: Path, why: str) -> Path:
     if not file.is_file():
         raise ModelDamaged(f"{file} is missing: {why}.", f"Put {file.name} from the model's source into {file.parent}.")
@@ -273,13 +279,14 @@ def _config(folder: Path) -> tuple[Path, dict[str, Any]]:
     model = model if isinstance(model, dict) else {}
     decoder = model.get("decoder")
     decoder = decoder if isinstance(decoder, dict) else {}
+    window = decoder.get("sliding_window")  # a number, or what newer builders say of it
     return genai, {
         "model_type": model.get("type"),
         "vocab_size": model.get("vocab_size"),
         "max_position_embeddings": model.get("context_length"),
         "bos_token_id": model.get("bos_token_id"),
         "head_dim": decoder.get("head_size"),
-        "sliding_window": decoder.get("sliding_window"),
+        "sliding_window": window.get("window_size") if isinstance(window, dict) else window,
         **{key: decoder.get(key) for key in ("hidden_size", "num_attention_heads", "num_key_value_heads")},
         "num_hidden_layers": decoder.get("num_hidden_layers"),
     }

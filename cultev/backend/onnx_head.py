@@ -25,8 +25,9 @@ _INT64 = 7
 
 def find_head(graph: GraphBytes) -> Edit | None:
     """The edit at the product that gives the logits, None where it can't be told."""
-    name = "logits"
-    while name in graph.producers:
+    name, known = "logits", {""}
+    while name in graph.producers and name not in known:
+        known.add(name)
         placed = graph.producers[name]
         inputs = placed.node.inputs
         open_inputs = [i for i in inputs if i and not graph.constant(i)]

@@ -30,7 +30,12 @@ NOISE_FACTOR = 4.0
 """Graphs that quantize activations as they run differ with what shares a batch; this much more is allowed."""
 
 ROUGH = 0.25
-"""What such graphs may differ by, as a share of the spread of the log-probabilities: a last bit can tip a rounding."""
+"""What such graphs may differ by at most, as a share of the spread of the log-probabilities: a last bit can tip a
+rounding. What counts slots or positions wrongly differs by as much."""
+
+SLIGHT, SINGLE_FACTOR = 0.05, 6.0
+"""Hence what is allowed is less: such a share, and so many times what one row at a time differs by. That can leave no
+gap and see no other branch, yet takes its sums in another order than whole sequences, and so tips roundings."""
 
 PROBE_TOKENS = 64
 """More than the questions that are tried hold."""
@@ -47,6 +52,8 @@ class Chosen(NamedTuple):
     """Whether a row may branch."""
     noise: float
     """The largest difference from whole sequences that was seen, in nats."""
+    rounding: float
+    """The same of what can differ by rounding only."""
 
 
 def choose_way(
@@ -75,8 +82,6 @@ def choose_way(
     noise = float(np.abs(_compute(whole, tasks[0]) - expected).max())
     half = any(np.dtype(c.dtype) == np.float16 for c in whole.binding.ports.caches)
     allowed = (HALF_TOLERANCE if half else TOLERANCE) + NOISE_FACTOR * noise
-    if rounds:
-        allowed += ROUGH * float(expected.std())
 
     def difference(runner: TreeRunner) -> float:
         """From whole sequences; infinite where it fails."""
@@ -91,15 +96,20 @@ def choose_way(
             return np.inf
         return worst
 
+    rounding = noise
+    if rounds and ways:
+        spread, single = float(expected.std()), difference(make(Way.SINGLE, False))
+        rounding = max(noise, min(single, ROUGH * spread))
+        allowed += min(ROUGH * spread, SLIGHT * spread + SINGLE_FACTOR * single)
     for way in ways:
         # Without branches first: with them these few questions would be rows without a gap.
         if (seen := difference(make(way, False))) > allowed:
             continue
         branching = make(way, True)
         if branching.branches and (other := difference(branching)) <= allowed:
-            return Chosen(way, True, other)
-        return Chosen(way, False, seen)
-    return Chosen(Way.WHOLE, False, noise)
+            return Chosen(way, True, other, rounding)
+        return Chosen(way, False, seen, rounding)
+    return Chosen(Way.WHOLE, False, noise, rounding)
 
 
 def takes_packed(binding: Binding, way: Way, n_vocab: int, n_ctx: int, *, rounds: bool = False) -> bool:
@@ -185,5 +195,5 @@ def _questions(n_vocab: int) -> tuple[tuple[int, ...], list[ScoreRequest]]:
     a, b, c, d, e, f, g, h, i, j, k, m, n, o, p = stream[:15]
     return trunk, [
         request([a, b, c], [d, e, f, g], [h, i, j], [h, d]),
-        request([k], [m, n, o], [p, a, b], [p, n]),
+        request([k], [m, n, o], [p, a, b, c, d, e, f, g, h, i, j, k, m, n, o, p], [p, n]),
     ]

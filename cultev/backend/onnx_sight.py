@@ -124,7 +124,7 @@ def _upwards(graph: GraphBytes, name: str, masks: set[str]) -> list[str]:
     way = [name]
     while name in graph.producers:
         before = {i for i in graph.producers[name].node.inputs if i in masks}
-        if len(before) != 1:
+        if len(before) != 1 or before <= set(way):  # or a damaged graph that goes round
             break
         (name,) = before
         way.append(name)
@@ -133,7 +133,9 @@ def _upwards(graph: GraphBytes, name: str, masks: set[str]) -> list[str]:
 
 def _type(graph: GraphBytes, name: str) -> int:
     """A value's element type, by the operators that it comes from; 0 where they don't say."""
-    while name:
+    known: set[str] = set()
+    while name and name not in known:
+        known.add(name)
         if name in graph.weights:
             return graph.weights[name]
         if name not in graph.producers:

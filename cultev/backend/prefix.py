@@ -155,11 +155,12 @@ def strict_plan(window: Sequence[ScoreRequest]) -> Iterator[Pack]:
 
 def _continuation_cost(request: ScoreRequest) -> tuple[int, int, int]:
     """Tree nodes, leaves and reads that a request's continuations add to its prompt."""
-    nodes: set[tuple[int, ...]] = set()
-    for continuation in request.continuations:
-        nodes.update(continuation.tokens[:end] for end in range(1, len(continuation.tokens)))
-    inner = {n[:-1] for n in nodes}
-    return len(nodes), max(1, len(nodes - inner)), 1 + len(nodes)
+    # Sorted, each shares most with the one before it; one that begins the next is no leaf.
+    paths = sorted({c.tokens[:-1] for c in request.continuations if len(c.tokens) > 1})
+    shared = [0, *(common_prefix(a, b) for a, b in pairwise(paths))]
+    nodes = sum(len(path) - n for path, n in zip(paths, shared, strict=False))
+    leaves = len(paths) - sum(n == len(path) for path, n in zip(paths, shared[1:], strict=False))
+    return nodes, max(1, leaves), 1 + nodes
 
 
 class _Cut(NamedTuple):

@@ -3,7 +3,8 @@
 Quantized kernels round differently for batches of different shape, and some (onnxruntime's dynamic int8) scale
 activations by what else is in the batch. That noise has nothing to do with sharing, so it is measured too: each
 question once beside an unrelated text with which it shares nothing. An ONNX graph whose products round each row by
-itself hides it there, and shows it where a sum is taken in another order: by how much was seen as it was tried out.
+itself hides it there, and shows it where a sum is taken in another order: by how much was seen, without any sharing, as
+it was tried out.
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ or a model whose scores say little."""
 NOISE_MARGIN = 3.0
 """How much more than the measured noise sharing may move a score: both are maxima over few questions."""
 
+ROUNDING_MARGIN = 6.0
+"""The same for what was seen on opening a graph: on a few dozen tokens, and questions are longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Proof:
@@ -43,8 +47,8 @@ class Proof:
     worst_total: float
     """Largest difference of a whole continuation's log-probability, in nats."""
     noise_per_token: float
-    """Largest difference, in nats per token, that an unrelated text in the same batch makes, or that was seen between
-    rows and whole sequences when an ONNX graph was opened."""
+    """Largest difference, in nats per token, that an unrelated text in the same batch makes, or that an ONNX graph's
+    rounding was seen to make when it was opened."""
     same_choice: int
     """Requests whose most probable continuation is the same one."""
     turned: int
@@ -67,7 +71,7 @@ def prove_reuse(backend: Backend, requests: Sequence[ScoreRequest]) -> Proof:
         EngineError: the engine died of one of them.
     """
     shared = _scores(backend, requests)
-    per_token, total, noise, same = 0.0, 0.0, float(backend.info.extra.get("noise", 0)), 0
+    per_token, total, noise, same = 0.0, 0.0, 0.0, 0
     differing: list[float] = []
     for request in requests:
         singles = [
@@ -88,9 +92,10 @@ def prove_reuse(backend: Backend, requests: Sequence[ScoreRequest]) -> Proof:
     exact = backend.info.quantization.lower() in ("fp32", "f32") and backend.info.format != "gguf"
     rounded = backend.info.format == "onnx" and backend.info.quantization.startswith("int")
     floor = FLOOR if exact else ROUNDED_FLOOR if rounded else HALF_FLOOR
-    tolerance = min(CEILING, max(floor, NOISE_MARGIN * noise))
+    rounding = float(backend.info.extra.get("rounding", 0))
+    tolerance = min(CEILING, max(floor, NOISE_MARGIN * noise, ROUNDING_MARGIN * rounding))
     turned = sum(lead > 2 * tolerance for lead in differing)
-    return Proof(len(requests), options, per_token, total, noise, same, turned, tolerance)
+    return Proof(len(requests), options, per_token, total, max(noise, rounding), same, turned, tolerance)
 
 
 def _scores(backend: Backend, requests: Sequence[ScoreRequest]) -> dict[str, tuple[ContinuationScore, ...]]:

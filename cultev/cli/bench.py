@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--limit", type=click.IntRange(1, 500), default=12, show_default=True, help="Items of the suite, a random sample."
 )
-@click.option("--rounds", type=click.IntRange(1, 50), default=3, show_default=True, help="Figures are their medians.")
+@click.option("--rounds", type=click.IntRange(1, 50), default=3, show_default=True, help="Ratios are their medians.")
 @click.option(
     "--generate/--no-generate", "generating", default=True, show_default=True, help="Measure generating as well."
 )
@@ -122,7 +122,7 @@ def _draw(result: Bench, title: str) -> None:
     rows.append(("peak memory", peak, "of the engine's process"))
     columns = [Column("what", whole=True), Column("figure", align="right", whole=True), Column("of")]
     emit_table(columns, rows, title=title, headings=False)
-    click.echo("* four options of 8 tokens after a question of 32 and an instruction of 64 that all share")
+    click.echo("* four options of 8 tokens after questions of 32 and one instruction of 64")
 
 
 def _generating(result: Bench) -> list[tuple[str, str, str]]:

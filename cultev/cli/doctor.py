@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 PROOF_ITEMS = 12
 
+_MOVES = {
+    "noise": "were the most that sharing a run moved on opening",
+    "rounding": "the most that one row at a time did",
+}
+
 
 @click.command()
 @click.argument("model", required=False)
@@ -49,13 +54,13 @@ def doctor(context: click.Context, model: str | None, items: int, settings: Engi
     free = available_memory()
     line("free memory", f"{free / 1e6:,.0f} MB" if free else "not told by this system")
     versions = machine.engine_versions()
-    twins = {"onnxruntime": "onnxruntime-gpu", "onnxruntime-gpu": "onnxruntime"}
+    plain, gpu = "onnxruntime", "onnxruntime-gpu"
     for package, version in versions.items():
         if version:
             line(package, version)
-        elif package != "onnxruntime-gpu" and not versions.get(twins.get(package, "")):  # one of two is enough
+        elif package != gpu and not (package == plain and versions[gpu]):  # one of the two is enough
             line(package, f'not installed: pip install "cultev[{machine.ENGINES[package]}]"')
-    if all(versions[package] for package in twins):
+    if versions[plain] and versions[gpu]:
         line("", "Both hold the same module: uninstall the two, then install the one you want.")
     line("accelerators", ", ".join(machine.accelerators()) or "none: models run on the processor")
     if model is None and not (versions["llama-cpp-python"] or versions["onnxruntime"] or versions["onnxruntime-gpu"]):
@@ -102,7 +107,7 @@ def _prove(line: _Lines, model: str | None, items: int, settings: EngineSettings
         line("context", f"{backend.n_ctx:,} tokens used of {info.n_ctx:,}")
         line("chat template", "its own" if backend.has_template else "none: plain text")
         for name, value in info.extra.items():
-            line(name, f"{value} nats, the most that sharing rows was seen to move" if name == "noise" else value)
+            line(name, f"{value} nats {_MOVES[name]}" if name in _MOVES else value)
         name = "planted" if info.reference else "norms-core"
         with open_suite(name if name in builtin_suites() else next(iter(builtin_suites()))) as suite:
             some = islice(asks(suite, Protocol(limit=items), backend), items)
@@ -114,7 +119,7 @@ def _prove(line: _Lines, model: str | None, items: int, settings: EngineSettings
         verdict = "agrees with computing again" if proof.holds else "DIFFERS from computing again"
         line("prefix reuse", f"{verdict}: {proof.n_requests} questions, {proof.n_options} options")
         line("", f"largest difference {proof.worst_per_token:.2g} nats per token, {proof.worst_total:.2g} per option")
-        line("", f"(allowed: {proof.tolerance:.2g}; what else is in a batch moves {proof.noise_per_token:.2g})")
+        line("", f"(allowed: {proof.tolerance:.2g}; rounding alone moves {proof.noise_per_token:.2g})")
         line("", f"same choice {proof.same_choice} of {proof.n_requests} times")
         if db is not None and not settings.strict:
             _keep(line, db, backend.info, proof, named)

@@ -150,10 +150,26 @@ def test_genai_settings_stand_in_for_a_config(folder: Path) -> None:
         ({"attention_types": [[["global", "local"], 6]], "window_size": 256}, True),  # GPT-Neo
         ({"attention_layers": ["global", "global"], "window_size": 256}, False),
         ({"attention_window_size": 2048}, True),
+        ({"sliding_window": [16, 0]}, True),
     ],
 )
 def test_sliding_windows(tmp_path: Path, config: dict[str, object], windowed: bool) -> None:
     assert read_folder(make_folder(tmp_path / "m", Spec(config=config))).has_window is windowed
+
+
+def test_the_narrowest_window_counts(tmp_path: Path) -> None:
+    config = {"sliding_window": 4096, "text_config": {"sliding_window": [64, 16, None]}}
+    assert read_folder(make_folder(tmp_path / "m", Spec(config=config))).window == 16
+
+
+@pytest.mark.parametrize("window", [16, {"window_size": 16, "layers": [0]}])
+def test_windows_of_genai(tmp_path: Path, window: object) -> None:
+    path = make_folder(tmp_path / "m")
+    (path / "config.json").unlink()
+    model = {"type": "phi3", "context_length": 256, "vocab_size": 48, "decoder": {"sliding_window": window}}
+    (path / "genai_config.json").write_text(json.dumps({"model": model}))
+    found = read_folder(path)
+    assert found.has_window and found.window == 16
 
 
 @pytest.mark.parametrize("part", [0, 0.3, 0.7, 0.999])

@@ -23,6 +23,8 @@ from cultev.backend.onnx_head import find_head
 from cultev.backend.onnx_sight import BIAS, PLACES, SEEN, find_sight
 from cultev.backend.onnx_tree import TreeRunner
 from cultev.backend.types import EngineSettings
+from cultev.errors import EngineError
+from cultev.models.onnx_quantize import quantize_onnx
 from tests.backend.onnx_models import Spec, make_embedder, make_folder, make_graph
 from tests.backend.test_onnx import answers, assert_close, expected, questions
 from tests.backend.test_onnx_generate import COUNTS, FUSED
@@ -373,6 +375,57 @@ def test_graphs_that_round_are_held_to_it_as_well(tmp_path: Path) -> None:
     (path / "small.onnx").replace(path / "model.onnx")
     backend = OnnxBackend(path)
     assert backend._binding.ports.sight == SEEN and BRANCHES not in backend.info.extra["reuse"]
+
+
+@pytest.mark.parametrize("off", [0.0, 0.4])
+def test_rounding_excuses_no_more_than_rounding_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, off: float
+) -> None:
+    """A graph whose products round each row by itself, and branches that are a few positions off."""
+    pytest.importorskip("onnx_ir")
+    quantize_onnx(make_folder(tmp_path / "m", Spec(dim=64)), tmp_path / "q", "int8")
+    plain = TreeRunner.compute
+
+    def moved(self: TreeRunner, *args: Any) -> Any:
+        return plain(self, *args) + (off if self.branches else 0)
+
+    monkeypatch.setattr(TreeRunner, "compute", moved)
+    backend = OnnxBackend(tmp_path / "q")
+    assert (BRANCHES in backend.info.extra["reuse"]) == (not off)
+    assert float(backend.info.extra["rounding"]) < 0.1
+
+
+def test_a_graph_that_fails_with_it_after_a_past_is_loaded_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = Binding._compute
+
+    def fails(self: Binding, feeds: Any, past: Any, *rest: Any) -> Any:
+        if self.ports.sight and past[0].shape()[-2]:
+            raise EngineError("no bias after a past")
+        return plain(self, feeds, past, *rest)
+
+    monkeypatch.setattr(Binding, "_compute", fails)
+    path = make_folder(tmp_path / "m")
+    backend = OnnxBackend(path)
+    assert not backend._binding.ports.sight and backend._binding.ports.reads
+    assert "any length" in backend.info.extra["reuse"]
+
+
+@pytest.mark.parametrize("kind", ["mask", "logits"])
+def test_a_graph_that_goes_round_ends(kind: str) -> None:
+    """Damaged, and said so by who loads it."""
+    model = make_graph(Spec())
+    nodes = model.graph.node
+    if kind == "mask":
+        bias = next(n.output[0] for n in nodes if n.op_type == "Where")
+        nodes.append(onnx.helper.make_node("Identity", [bias], [bias]))
+    else:
+        nodes[-1].input[0] = "logits"
+    found = read_bytes(model.SerializeToString())
+    assert found is not None
+    find_sight(found)
+    find_head(found)
 
 
 def test_what_is_told_as_noise_is_what_branches_move(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

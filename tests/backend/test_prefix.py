@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cultev.backend.prefix import TRUNK_COST, Limits, Pack, build_tree, common_prefix, plan
+from cultev.backend.prefix import TRUNK_COST, Limits, Pack, _continuation_cost, build_tree, common_prefix, plan
 from cultev.backend.types import Continuation, ScoreRequest
 
 TOKENS = st.integers(0, 3)
@@ -209,3 +209,11 @@ def test_prompts_that_each_begin_the_next_are_planned_all_the_same() -> None:
 def test_a_prefix_that_few_packs_share_is_no_trunk() -> None:
     packs = list(plan(pairs(3, prefix=5), Limits(tokens=512, leaves=64, reads=60)))
     assert [p.trunk for p in packs] == [()] * 3
+
+
+@given(st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), min_size=1, max_size=8))
+def test_a_requests_cost_is_that_of_its_tree(ends: list[list[int]]) -> None:
+    request = ScoreRequest("q", (7, 8), tuple(Continuation("x", tuple(end)) for end in ends))
+    tree = build_tree([request], 0)
+    nodes, leaves, reads = _continuation_cost(request)
+    assert nodes == len(tree.tokens) - 2 and leaves == len(tree.leaves) and reads == 1 + nodes

@@ -56,9 +56,9 @@ def test_rounding_that_was_seen_as_the_graph_was_tried_out_is_allowed() -> None:
     engine = Leaky(0.01)
     moved = prove_reuse(engine, requests())
     assert not moved.holds and moved.noise_per_token < 0.05
-    engine.info = replace(engine.info, extra={**engine.info.extra, "noise": "0.1"})
+    engine.info = replace(engine.info, extra={**engine.info.extra, "rounding": "0.05"})
     told = prove_reuse(engine, requests())
-    assert told.holds and told.noise_per_token == 0.1 and told.worst_per_token == moved.worst_per_token
+    assert told.holds and told.noise_per_token == 0.05 and told.worst_per_token == moved.worst_per_token
     assert told.tolerance == pytest.approx(0.3)
 
 
