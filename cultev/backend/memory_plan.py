@@ -21,7 +21,7 @@ from cultev.backend.logprobs import logits_limit
 from cultev.backend.onnx_past import GROWTH
 from cultev.backend.onnx_resident import RESIDENT_BYTES
 from cultev.backend.onnx_rows import MAX_ROWS
-from cultev.backend.onnx_sequences import CACHE_BYTES
+from cultev.backend.onnx_sequences import cells_for
 from cultev.backend.onnx_tree import LOGITS_BYTES, PAST_BYTES, SLICE
 
 GGUF_PROCESS = 53_000_000
@@ -299,7 +299,7 @@ def plan_onnx(
     """
     slot = max(1, n_layers * 2 * kv_heads * head_dim * kv_bytes)
     rows = max(n_ctx * slot, min(PAST_BYTES, (1 if fused else MAX_ROWS) * n_ctx * slot))
-    texts = max(1, min(parallel, max(2 * n_ctx, CACHE_BYTES // slot) // n_ctx)) if generate else 0
+    texts = min(parallel, cells_for(n_ctx, slot) // n_ctx) if generate else 0
     growing = min(RESIDENT_BYTES, texts * (n_ctx + GROWTH) * slot)
     cache = n_ctx * slot + rows + max(min(batch * slot, rows), 2 * growing)
     most = logits_limit(n_vocab)

@@ -14,16 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from cultev.backend.onnx_proto import Buffer, Node, fields, read_node, text_at
-
-Span = tuple[int, int]
-"""Where bytes begin and end."""
+from cultev.backend.onnx_proto import (
+    GRAPH,
+    Buffer,
+    Node,
+    Span,
+    fields,
+    first_number,
+    first_span,
+    read_node,
+    text_at,
+)
 
 INPUT, OUTPUT = 1, 2
 """Field numbers of NodeProto that name what it takes and gives."""
 
-_GRAPH, _NODE, _INITIALIZER, _GRAPH_INPUT = 7, 1, 5, 11
-"""Field numbers of ModelProto and GraphProto."""
+_NODE, _INITIALIZER, _GRAPH_INPUT = 1, 5, 11
+"""Field numbers of GraphProto."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +48,6 @@ class GraphBytes:
     """A model's main graph as it stands in a file."""
 
     data: Buffer
-    whole: Span
-    body: Span
     nodes: Sequence[Placed]
     weights: Mapping[str, int]
     """Initializers' names and element types (``TensorProto.DataType``)."""
@@ -70,9 +75,6 @@ class GraphBytes:
 class Edit:
     """What is different in an edited graph."""
 
-    whole: Span
-    """The graph's field in the file, and the bytes that it holds."""
-    body: Span
     changes: Sequence[tuple[Span, bytes]]
     """Spans of whole fields of the graph, and what stands in their place."""
     inputs: Sequence[bytes]
@@ -89,9 +91,8 @@ def read_bytes(data: Buffer) -> GraphBytes | None:
     Raises:
         ValueError: not an ONNX file.
     """
-    body = next((span for f, span in fields(data, 0, len(data)) if f == _GRAPH and isinstance(span, tuple)), None)
-    whole = _whole(data, _GRAPH, body) if body else None
-    if not body or not whole:
+    body = first_span(data, (0, len(data)), GRAPH)
+    if body is None or _whole(data, GRAPH, body) is None:
         return None
     nodes = []
     weights: dict[str, int] = {}
@@ -105,13 +106,13 @@ def read_bytes(data: Buffer) -> GraphBytes | None:
                 return None
             nodes.append(Placed(read_node(data, *span), standing, span))
         elif field == _INITIALIZER:
-            weights[_text(data, span, 8)] = _number(data, span, 2)
+            weights[_text(data, span, 8)] = first_number(data, span, 2)
         elif field == _GRAPH_INPUT:
-            kind = next((s for f, s in fields(data, *span) if f == 2 and isinstance(s, tuple)), span)
-            tensor = next((s for f, s in fields(data, *kind) if f == 1 and isinstance(s, tuple)), kind)
-            inputs[_text(data, span, 1)] = _number(data, tensor, 1)
+            kind = first_span(data, span, 2)
+            tensor = first_span(data, kind, 1) if kind else None
+            inputs[_text(data, span, 1)] = first_number(data, tensor, 1) if tensor else 0
     producers = {name: placed for placed in nodes for name in placed.node.outputs if name}
-    return GraphBytes(data, whole, body, nodes, weights, inputs, producers)
+    return GraphBytes(data, nodes, weights, inputs, producers)
 
 
 def find_edits(graph: Path, finders: Sequence[Finder]) -> list[Edit | None]:
@@ -137,15 +138,21 @@ def edited(graph: Path, edits: Sequence[Edit], *, in_memory: bool) -> Iterator[P
 
     Raises:
         OSError: it can't be read, or no temporary file be written.
+        ValueError: no ONNX file in which edits can have been found.
     """
     with graph.open("rb") as file:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            body = first_span(data, (0, len(data)), GRAPH)
+            whole = _whole(data, GRAPH, body) if body else None
+        if not body or not whole:
+            raise ValueError("it holds no graph")
         if in_memory:
-            yield b"".join(_pieces(file, edits))
+            yield b"".join(_pieces(file, whole, body, edits))
             return
         with tempfile.TemporaryDirectory(prefix="cultev-") as folder:
             copy = Path(folder) / "model.onnx"
             with copy.open("wb") as target:
-                target.writelines(_pieces(file, edits))
+                target.writelines(_pieces(file, whole, body, edits))
             yield copy
 
 
@@ -207,21 +214,17 @@ def _whole(data: Buffer, number: int, span: Span) -> Span | None:
 
 
 def _text(data: Buffer, span: Span, number: int) -> str:
-    return next((text_at(data, s) for f, s in fields(data, *span) if f == number and isinstance(s, tuple)), "")
+    found = first_span(data, span, number)
+    return text_at(data, found) if found else ""
 
 
-def _number(data: Buffer, span: Span, number: int) -> int:
-    return next((n for f, n in fields(data, *span) if f == number and isinstance(n, int)), 0)
-
-
-def _pieces(file: BinaryIO, edits: Sequence[Edit]) -> Iterator[bytes]:
+def _pieces(file: BinaryIO, whole: Span, body: Span, edits: Sequence[Edit]) -> Iterator[bytes]:
     """The edited file, piece by piece. Read, not mapped: mapped pages would count as the process's memory."""
-    whole, body = edits[0].whole, edits[0].body
     changes = sorted((change for edit in edits for change in edit.changes), key=lambda change: change[0])
     inputs = b"".join(text for edit in edits for text in edit.inputs)
     grown = len(inputs) + sum(len(content) - (end - start) for (start, end), content in changes)
     yield from _copied(file, 0, whole[0])
-    yield bytes([_GRAPH << 3 | 2]) + varint(body[1] - body[0] + grown)
+    yield bytes([GRAPH << 3 | 2]) + varint(body[1] - body[0] + grown)
     at = body[0]
     for (start, end), content in changes:
         yield from _copied(file, at, start)

@@ -35,7 +35,7 @@ def find_head(graph: GraphBytes) -> Edit | None:
             gather = node("GatherND", [inputs[0], READS], _PICKED)
             product = changed(graph, placed, inputs=[_PICKED, *inputs[1:]])
             added = [port(READS, _INT64, [1, "n", 2])]
-            return Edit(graph.whole, graph.body, [(placed.whole, gather + product)], added)
+            return Edit([(placed.whole, gather + product)], added)
         if placed.node.operator not in _PLAIN or len(open_inputs) != 1:
             return None
         name = open_inputs[0]

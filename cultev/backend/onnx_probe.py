@@ -97,13 +97,16 @@ def choose_way(
         return worst
 
     rounding = noise
+    known: dict[Way, float] = {}
     if rounds and ways:
         spread, single = float(expected.std()), difference(make(Way.SINGLE, False))
+        known[Way.SINGLE] = single
         rounding = max(noise, min(single, ROUGH * spread))
         allowed += min(ROUGH * spread, SLIGHT * spread + SINGLE_FACTOR * single)
     for way in ways:
         # Without branches first: with them these few questions would be rows without a gap.
-        if (seen := difference(make(way, False))) > allowed:
+        seen = known[way] if way in known else difference(make(way, False))
+        if seen > allowed:
             continue
         branching = make(way, True)
         if branching.branches and (other := difference(branching)) <= allowed:

@@ -16,6 +16,12 @@ from pathlib import Path
 
 Buffer = bytes | mmap.mmap | memoryview
 
+Span = tuple[int, int]
+"""Where bytes begin and end."""
+
+GRAPH = 7
+"""Field number of ModelProto that holds the graph."""
+
 _TYPE_WORDS = {1: "fp32", 2: "int8", 3: "int8", 10: "fp16", 11: "fp64", 16: "bf16", 21: "int4", 22: "int4"}
 """TensorProto.DataType -> the word people use; types that only carry shapes and indices are not weights."""
 
@@ -66,10 +72,10 @@ def read_graph(path: Path) -> GraphFacts:
         if not path.stat().st_size:
             raise ValueError("the file is empty")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            graphs = [span for field, span in fields(data, 0, len(data)) if field == 7 and isinstance(span, tuple)]
-            if not graphs:
+            graph = first_span(data, (0, len(data)), GRAPH)
+            if graph is None:
                 raise ValueError("it holds no graph")
-            return _graph_facts(data, *graphs[0])
+            return _graph_facts(data, *graph)
 
 
 def _graph_facts(data: Buffer, start: int, end: int) -> GraphFacts:
@@ -169,6 +175,16 @@ def _packed(data: Buffer, start: int, end: int) -> Iterator[int]:
     while start < end:
         value, start = _varint(data, start, end)
         yield value
+
+
+def first_span(data: Buffer, span: Span, number: int) -> Span | None:
+    """Where the first field of a message with that number has its bytes; None where it has none."""
+    return next((s for f, s in fields(data, *span) if f == number and isinstance(s, tuple)), None)
+
+
+def first_number(data: Buffer, span: Span, number: int) -> int:
+    """The first field of a message with that number, as a whole number; 0 where it has none."""
+    return next((n for f, n in fields(data, *span) if f == number and isinstance(n, int)), 0)
 
 
 def text_at(data: Buffer, span: tuple[int, int]) -> str:

@@ -22,6 +22,16 @@ CACHE_BYTES = 512 * 2**20
 """Bytes of keys and values that all sequences together may hold, where two whole contexts take no more."""
 
 
+def cells_for(n_ctx: int, slot_bytes: int) -> int:
+    """Tokens that all sequences together may hold.
+
+    Args:
+        n_ctx: tokens of the longest.
+        slot_bytes: bytes of keys and values per token; 0 where none are kept.
+    """
+    return max(2 * n_ctx, CACHE_BYTES // max(1, slot_bytes))
+
+
 @dataclass(slots=True)
 class _Sequence:
     tokens: list[int] = field(default_factory=list)
@@ -49,7 +59,7 @@ class OnnxSequences:
         self._keeps = runner.way is not Way.WHOLE
         self.slots = 2 * parallel + 2
         slot_bytes = self._binding.ports.slot_bytes
-        self.cells = max(2 * runner.n_ctx, CACHE_BYTES // max(1, slot_bytes))
+        self.cells = cells_for(runner.n_ctx, slot_bytes)
         if not self._keeps:
             self.cells = self.slots * runner.n_ctx
         self.batch = max(batch, parallel)

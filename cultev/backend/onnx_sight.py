@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from cultev.backend.onnx_edit import Edit, GraphBytes, Placed, changed, node, port
-from cultev.backend.onnx_proto import fields
+from cultev.backend.onnx_proto import fields, first_number, first_span
 
 SEEN = "cultev_seen"
 """Whether a token sees a slot, rows (or 1) x 1 x tokens (or 1) x slots (or 1): true or 0 where it does, false or a
@@ -79,7 +79,7 @@ def _fused(graph: GraphBytes, nodes: Sequence[Placed], scores: int) -> Edit | No
         return None
     ports = [port(BIAS, scores, ["rows or 1", 1, "tokens", "slots"])]
     ports += [port(PLACES, _INT64, ["rows", "tokens"])] if turns else []
-    return Edit(graph.whole, graph.body, changes, ports)
+    return Edit(changes, ports)
 
 
 def _plain(graph: GraphBytes) -> Edit | None:
@@ -101,7 +101,7 @@ def _plain(graph: GraphBytes) -> Edit | None:
     outputs = [_OWN if name == found else name for name in placed.node.outputs]
     joined = changed(graph, placed, outputs=outputs) + node(_JOINS[kind], [_OWN, SEEN], found)
     added = [port(SEEN, kind, ["rows or 1", 1, "tokens or 1", "slots or 1"])]
-    return Edit(graph.whole, graph.body, [(placed.whole, joined)], added)
+    return Edit([(placed.whole, joined)], added)
 
 
 def _reached(graph: GraphBytes, names: Iterable[str]) -> set[str]:
@@ -155,9 +155,6 @@ def _type(graph: GraphBytes, name: str) -> int:
 def _constant_type(graph: GraphBytes, placed: Placed) -> int:
     """The element type of the tensor among a node's attributes; float where there is none."""
     for field, span in fields(graph.data, *placed.inner):
-        if field != 5 or not isinstance(span, tuple):
-            continue
-        for inner, tensor in fields(graph.data, *span):
-            if inner == 5 and isinstance(tensor, tuple):
-                return next((n for f, n in fields(graph.data, *tensor) if f == 2 and isinstance(n, int)), 0)
+        if field == 5 and isinstance(span, tuple) and (tensor := first_span(graph.data, span, 5)):
+            return first_number(graph.data, tensor, 2)
     return 1

@@ -119,14 +119,6 @@ def test_the_engine_uses_it_and_is_right(tmp_path: Path, name: str, monkeypatch:
     assert_close(found, expected(path, questions(n=6)), within=0.05 if SPECS[name].half else 1e-4)
 
 
-def alone(spec: Spec, folder: Path) -> OnnxBackend:
-    """An engine that doesn't make rows branch."""
-    backend = OnnxBackend(make_folder(folder, spec))
-    assert BRANCHES not in backend.info.extra["reuse"]
-    assert_close(answers(backend, questions(n=4)), expected(folder, questions(n=4)))
-    return backend
-
-
 @pytest.mark.parametrize(
     "spec",
     [
@@ -140,7 +132,10 @@ def alone(spec: Spec, folder: Path) -> OnnxBackend:
     ids=["counts positions itself", "no mask", "no cache", "last position only", "last and merged", "window"],
 )
 def test_other_graphs_take_chains(tmp_path: Path, spec: Spec) -> None:
-    alone(spec, tmp_path / "m")
+    path = make_folder(tmp_path / "m", spec)
+    backend = OnnxBackend(path)
+    assert BRANCHES not in backend.info.extra["reuse"]
+    assert_close(answers(backend, questions(n=4)), expected(path, questions(n=4)))
 
 
 def test_a_window_wider_than_the_context_hides_nothing(tmp_path: Path) -> None:
@@ -348,7 +343,7 @@ def test_a_graph_that_fails_with_it_is_loaded_without(tmp_path: Path, monkeypatc
     def broken(graph: Any) -> Edit | None:
         edit = find_sight(graph)
         assert edit is not None
-        return Edit(edit.whole, edit.body, edit.changes, [port(SEEN, onnx.TensorProto.STRING, [1])])
+        return Edit(edit.changes, [port(SEEN, onnx.TensorProto.STRING, [1])])
 
     path = make_folder(tmp_path / "m")
     monkeypatch.setattr("cultev.backend.onnx.find_sight", broken)
